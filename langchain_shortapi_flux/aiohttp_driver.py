@@ -1,0 +1,79 @@
+"""Runs a job flow with ``aiohttp``, on the running event loop. It knows nothing of jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import aiohttp
+from yarl import URL
+
+from langchain_shortapi_flux.connection import (
+    CONNECT_TIMEOUT_SECONDS,
+    READ_TIMEOUT_SECONDS,
+    REPLY_LIMIT_BYTES,
+    Connection,
+)
+from langchain_shortapi_flux.loop_session import Contact, loop_session
+from langchain_shortapi_flux.wire import HttpReply, HttpRequest, Lost
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from langchain_shortapi_flux.job import FluxJob
+    from langchain_shortapi_flux.job_flow import Answer, JobFlow
+
+
+async def run(
+    flow: JobFlow,
+    connection: Connection,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> AsyncIterator[FluxJob]:
+    """Yield each new snapshot of the job, the last one when it has ended."""
+    shown, answer = None, None
+    async with loop_session(connection) as session:
+        try:
+            while True:
+                step = flow.send(answer)
+                if step.job is not None and step.job is not shown:
+                    yield (shown := step.job)
+                await sleep(step.wait)
+                answer = await perform(step.act, session, connection) if step.act else None
+        except StopIteration as end:
+            yield end.value
+        finally:
+            flow.close()
+
+
+async def perform(
+    act: HttpRequest, session: aiohttp.ClientSession, connection: Connection
+) -> Answer:
+    """Make one call and give its reply, or say that none came and whether anything was sent."""
+    contact = Contact()
+    try:
+        async with session.request(
+            act.method,
+            URL(connection.api_url + act.path, encoded=True),
+            data=act.body,
+            headers=connection.headers(has_body=act.body is not None),
+            timeout=aiohttp.ClientTimeout(
+                total=max(act.time_left, 0.001),
+                sock_connect=CONNECT_TIMEOUT_SECONDS,
+                sock_read=READ_TIMEOUT_SECONDS,
+            ),
+            allow_redirects=False,
+            proxy=connection.proxy_url,
+            trace_request_ctx=contact,
+        ) as response:
+            body = bytearray()
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > REPLY_LIMIT_BYTES:
+                    return Lost(sent=True, reason="the reply is too long")
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return HttpReply(
+                response.status, headers, connection.hide_key(bytes(body)), time.time()
+            )
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        return Lost(sent=contact.made, reason=type(error).__name__)

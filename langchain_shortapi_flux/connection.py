@@ -1,0 +1,244 @@
+"""Who and where: key, base URL, timeouts, proxy, CA bundle, User-Agent, and the environment.
+
+The one place that reads the environment and that knows the key in clear. It knows nothing of jobs
+and makes no request; both drivers take from it what they need, so that they mean the same by HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import urllib.request
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+from pydantic import SecretStr
+
+from langchain_shortapi_flux.errors import ConfigurationError
+from langchain_shortapi_flux.version import __version__
+from langchain_shortapi_flux.wire import is_loopback
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+
+DEFAULT_BASE_URL = "https://api.shortapi.ai"
+KEY_VARIABLES = ("SHORTAPI_KEY", "SHORTAPI_API_KEY")
+"""The official page's name first; many applications use the second."""
+BASE_URL_VARIABLE = "SHORTAPI_BASE_URL"
+CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+CONNECT_TIMEOUT_SECONDS = 10.0
+READ_TIMEOUT_SECONDS = 30.0
+"""How long one read may stay silent."""
+IDLE_CONNECTION_SECONDS = 1.0
+"""An older idle connection is not used: the other side may have closed it unnoticed."""
+REPLY_LIMIT_BYTES = 64 * 2**20
+"""A longer reply of the job API is cut off and counts as unusable."""
+USER_AGENT = f"langchain-shortapi-flux/{__version__}"
+HIDDEN = b"[key]"
+SHORTEST_HIDDEN_KEY = 6
+"""A shorter key is no key of this service; hiding it would tear replies apart."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How to reach one account on one service. Hashable: equal values share connections.
+
+    Attributes:
+        base_url: The service, without the API's path: scheme, host and any prefix.
+        api_key: The account's key.
+        proxy: The proxy's URL, which may hold a password; None for a direct connection.
+        ca_bundle: Path of the certificate authorities' file; None for certifi's.
+        max_connections: Sockets open at a time, at most, per event loop.
+    """
+
+    base_url: str
+    api_key: SecretStr
+    proxy: SecretStr | None
+    ca_bundle: str | None
+    max_connections: int
+
+    @property
+    def api_url(self) -> str:
+        """What the job API's paths are appended to."""
+        return f"{self.base_url}/api/v1"
+
+    @property
+    def proxy_url(self) -> str | None:
+        """The proxy's URL in clear."""
+        return self.proxy.get_secret_value() if self.proxy is not None else None
+
+    @property
+    def ca_path(self) -> str:
+        """The certificate authorities' file that holds for both drivers."""
+        return self.ca_bundle or _certifi_path()
+
+    def headers(self, *, has_body: bool) -> dict[str, str]:
+        """Headers of one request, the key in clear: never keep or show them."""
+        headers = {
+            "Authorization": f"Bearer {self.api_key.get_secret_value()}",
+            "Accept": "application/json",
+            "User-Agent": USER_AGENT,
+        }
+        return headers | {"Content-Type": "application/json"} if has_body else headers
+
+    def hide_key(self, body: bytes) -> bytes:
+        """Take the key out of a reply, so that nothing made from it can show the key."""
+        key = self.api_key.get_secret_value()
+        if len(key) < SHORTEST_HIDDEN_KEY:
+            return body
+        for spelling in {key, quote(key, safe=""), json.dumps(key)[1:-1]}:
+            body = body.replace(spelling.encode(), HIDDEN)
+        return body
+
+
+def connect(base_url: str, api_key: SecretStr | None, max_connections: int) -> Connection:
+    """Put together how to reach the service; proxy and CA bundle come from the environment.
+
+    Args:
+        base_url: As ``read_base_url`` gives it.
+        api_key: The key, or None.
+        max_connections: See ``Connection``.
+
+    Raises:
+        ConfigurationError: There is no key, or the key or the proxy cannot be used.
+    """
+    if api_key is None:
+        raise ConfigurationError(
+            "no ShortAPI key: make one at https://shortapi.ai/console/keys and set the environment "
+            f"variable {KEY_VARIABLES[0]}, or pass api_key=...; to try without a key, start the "
+            "sandbox: python -m langchain_shortapi_flux.sandbox"
+        )
+    if re.search(r"[^\x21-\x7e]", api_key.get_secret_value()):
+        raise ConfigurationError(
+            "api_key holds a space or a character that no HTTP header can carry; copy it again"
+        )
+    return Connection(
+        base_url, api_key, proxy_for(base_url), ca_bundle_from_environment(), max_connections
+    )
+
+
+def ca_bundle_from_environment() -> str | None:
+    """The file of certificate authorities that the environment names, if it does.
+
+    Raises:
+        ConfigurationError: There is no such file.
+    """
+    path = next((path for name in CA_VARIABLES if (path := os.environ.get(name))), None)
+    if path is not None and not Path(path).is_file():
+        raise ConfigurationError(f"the CA bundle {path!r}, named by the environment, is no file")
+    return path
+
+
+def key_from_environment(environment: Mapping[str, str] | None = None) -> SecretStr | None:
+    """The key from ``SHORTAPI_KEY``, then ``SHORTAPI_API_KEY``; blank counts as unset."""
+    values = environment if environment is not None else os.environ
+    for name in KEY_VARIABLES:
+        if key := read_key(values.get(name)):
+            return key
+    return None
+
+
+def read_key(value: str | SecretStr | None) -> SecretStr | None:
+    """A key as pasted: spaces around it and a leading ``Bearer`` go; None where nothing is left."""
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value or ""
+    text = re.sub(r"^bearer\s+", "", text.strip(), flags=re.IGNORECASE).strip()
+    return SecretStr(text) if text else None
+
+
+def base_url_from_environment() -> str:
+    """``SHORTAPI_BASE_URL``, or the official host."""
+    return os.environ.get(BASE_URL_VARIABLE, "").strip() or DEFAULT_BASE_URL
+
+
+def read_base_url(value: str) -> str:
+    """A base URL as people write it, brought to one form: no slash at the end, no ``/api/v1``.
+
+    Raises:
+        ValueError: It is no https URL (http is for this machine only), or it holds a user name,
+            a query or a fragment.
+    """
+    text = value.strip()
+    try:
+        parts = urlsplit(text)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        host, parts = None, urlsplit("")
+    if not host or parts.scheme not in ("http", "https") or re.search(r"[\s\x00-\x1f\\]", text):
+        raise ValueError("base_url must be a URL such as https://api.shortapi.ai")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("base_url must hold no user name, password, query or fragment")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ValueError(
+            f"base_url must be https: the key would travel in clear to {host} (http is for "
+            "this machine only, such as http://127.0.0.1:8787)"
+        )
+    path = re.sub(r"(/api)?/v1$", "", parts.path.rstrip("/")).rstrip("/")
+    return f"{parts.scheme}://{parts.netloc.lower()}{path}"
+
+
+def read_callback_url(value: str | None) -> str | None:
+    """A callback URL as given; blank counts as unset.
+
+    Raises:
+        ValueError: It is no http or https URL.
+    """
+    text = (value or "").strip()
+    if not text:
+        return None
+    try:
+        parts = urlsplit(text)
+        host = parts.hostname
+    except ValueError:
+        host, parts = None, urlsplit("")
+    if not host or parts.scheme not in ("http", "https"):
+        raise ValueError("callback_url must be an http or https URL that accepts POST")
+    return text
+
+
+def runs_here(base_url: str) -> bool:
+    """Whether the service at this base URL runs on this machine."""
+    return is_loopback(urlsplit(base_url).hostname or "")
+
+
+def proxy_for(url: str) -> SecretStr | None:
+    """The environment's proxy for this URL, as the standard library reads it; never for loopback.
+
+    Raises:
+        ConfigurationError: It is of a kind that the HTTP libraries here cannot use.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if is_loopback(host) or urllib.request.proxy_bypass(host):
+        return None
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy:
+        return None
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    if urlsplit(proxy).scheme not in ("http", "https"):
+        raise ConfigurationError(
+            f"the environment names a {urlsplit(proxy).scheme} proxy for {host}; only http and "
+            "https proxies work here (add the host to NO_PROXY, or change the variable)"
+        )
+    return SecretStr(proxy)
+
+
+@lru_cache(maxsize=4)
+def ssl_context(ca_bundle: str | None) -> ssl.SSLContext:
+    """A TLS context over that file, or certifi's; kept, for building one takes milliseconds."""
+    import ssl  # noqa: PLC0415 - only where TLS is used
+
+    return ssl.create_default_context(cafile=ca_bundle or _certifi_path())
+
+
+@lru_cache(maxsize=1)
+def _certifi_path() -> str:
+    import certifi  # noqa: PLC0415 - only where TLS is used
+
+    return certifi.where()

@@ -1,0 +1,80 @@
+"""How LangChain hands over a request: text, dict, prompt value, message or messages.
+
+It turns each into a ``FluxRequest`` and says in one line what is wrong with one that cannot be. It
+knows nothing of the service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import BaseMessage
+from langchain_core.prompt_values import PromptValue
+from pydantic import ValidationError
+
+from langchain_shortapi_flux.errors import InvalidRequest
+from langchain_shortapi_flux.job import FluxRequest, describe_invalid
+
+if TYPE_CHECKING:
+    from langchain_core.messages import MessageLikeRepresentation
+
+FluxInput = str | dict[str, Any] | FluxRequest | PromptValue | BaseMessage | list[BaseMessage]
+"""What a ``ShortAPIFlux`` takes: the prompt as text, a dict with the fields of ``FluxRequest``, a
+``FluxRequest``, or what a prompt template or a chat model gives (the text of the last message)."""
+
+
+def read_input(value: FluxInput, options: Mapping[str, Any]) -> FluxRequest:
+    """The request in an input. ``options`` (bound or passed by keyword) win over the input's own.
+
+    Raises:
+        InvalidRequest: There is no prompt in it, or a field is unknown or out of range. Nothing
+            was sent.
+    """
+    problem: str
+    try:
+        return FluxRequest.model_validate({**_fields(value), **options})
+    except ValidationError as error:
+        problem = describe_invalid(error.errors(), list(FluxRequest.model_fields))
+    except _NoPrompt as error:
+        problem = str(error)
+    # Raised out here, so that pydantic's error, which holds the whole input, is not its context.
+    raise InvalidRequest(f"invalid request: {problem}; nothing was sent")
+
+
+class _NoPrompt(Exception):
+    """What came in holds no prompt."""
+
+
+def _fields(value: object) -> dict[str, Any]:
+    if isinstance(value, FluxRequest):
+        return value.model_dump(exclude_none=True)
+    if isinstance(value, str):
+        return {"prompt": value}
+    if isinstance(value, Mapping):
+        return {str(name): entry for name, entry in value.items()}
+    if isinstance(value, PromptValue):
+        return _fields_of_messages(value.to_messages())
+    if isinstance(value, BaseMessage):
+        return _fields_of_messages([value])
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
+        return _fields_of_messages(value)
+    message = f"input is {type(value).__name__}; allowed are str, dict, FluxRequest, prompt value, "
+    raise _NoPrompt(message + "message and list of messages")
+
+
+def _fields_of_messages(messages: Sequence[MessageLikeRepresentation]) -> dict[str, Any]:
+    if not messages:
+        raise _NoPrompt("the list of messages is empty")
+    last: Any = messages[-1]
+    if not isinstance(last, BaseMessage):
+        from langchain_core.messages import convert_to_messages  # noqa: PLC0415 - rarely needed
+
+        try:
+            last = convert_to_messages([last])[-1]
+        except (ValueError, NotImplementedError, KeyError, TypeError):
+            raise _NoPrompt(f"the list ends with {type(last).__name__}, not a message") from None
+    text = str(last.text)
+    if not text.strip():
+        raise _NoPrompt(f"the last message ({last.type}) has no text to take as prompt")
+    return {"prompt": text}

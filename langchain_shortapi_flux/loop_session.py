@@ -1,0 +1,78 @@
+"""One ``aiohttp`` session per event loop and connection: shared by jobs, closed after the last.
+
+It knows how sockets are shared and whether one was there for a request; nothing of jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import aiohttp
+
+from langchain_shortapi_flux.connection import IDLE_CONNECTION_SECONDS, Connection, ssl_context
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@dataclass
+class Contact:
+    """Whether a connection was there for the request to go out on."""
+
+    made: bool = False
+
+
+async def _note_contact(_session: object, context: object, _params: object) -> None:
+    contact = getattr(context, "trace_request_ctx", None)
+    if isinstance(contact, Contact):
+        contact.made = True
+
+
+@dataclass
+class _Shared:
+    session: aiohttp.ClientSession
+    jobs: int = 0
+
+
+_sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Connection, _Shared]] = (
+    WeakKeyDictionary()
+)
+
+
+@asynccontextmanager
+async def loop_session(connection: Connection) -> AsyncIterator[aiohttp.ClientSession]:
+    """The loop's session for this connection: made for its first job, closed after its last."""
+    of_this_loop = _sessions.setdefault(asyncio.get_running_loop(), {})
+    if connection not in of_this_loop:
+        of_this_loop[connection] = _Shared(_open(connection))
+    shared = of_this_loop[connection]
+    shared.jobs += 1
+    try:
+        yield shared.session
+    finally:
+        shared.jobs -= 1
+        if shared.jobs == 0:
+            del of_this_loop[connection]
+            await shared.session.close()
+
+
+def _open(connection: Connection) -> aiohttp.ClientSession:
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(_note_contact)
+    trace.on_connection_reuseconn.append(_note_contact)
+    https = connection.base_url.startswith("https")
+    connector = aiohttp.TCPConnector(
+        limit=connection.max_connections,
+        keepalive_timeout=IDLE_CONNECTION_SECONDS,
+        ssl=ssl_context(connection.ca_bundle) if https else True,
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        trace_configs=[trace],
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=True,
+    )

@@ -1,0 +1,100 @@
+"""Runs a job flow with ``requests``, blocking. It performs acts and knows nothing of jobs."""
+
+from __future__ import annotations
+
+import time
+from http.cookiejar import DefaultCookiePolicy
+from typing import TYPE_CHECKING
+
+import requests
+from urllib3.exceptions import HTTPError, NewConnectionError
+
+from langchain_shortapi_flux.connection import (
+    CONNECT_TIMEOUT_SECONDS,
+    READ_TIMEOUT_SECONDS,
+    REPLY_LIMIT_BYTES,
+    Connection,
+)
+from langchain_shortapi_flux.wire import HttpReply, HttpRequest, Lost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from langchain_shortapi_flux.job import FluxJob
+    from langchain_shortapi_flux.job_flow import Answer, JobFlow
+
+READ_CHUNK_BYTES = 64 * 2**10
+
+
+def run(
+    flow: JobFlow, connection: Connection, sleep: Callable[[float], None] = time.sleep
+) -> Iterator[FluxJob]:
+    """Yield each new snapshot of the job, the last one when it has ended."""
+    shown, answer = None, None
+    with requests.Session() as session:
+        session.trust_env = False  # .netrc would replace the key; the rest is connection's
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        try:
+            while True:
+                step = flow.send(answer)
+                if step.job is not None and step.job is not shown:
+                    yield (shown := step.job)
+                sleep(step.wait)
+                answer = perform(step.act, session, connection) if step.act else None
+        except StopIteration as end:
+            yield end.value
+        finally:
+            flow.close()
+
+
+def perform(act: HttpRequest, session: requests.Session, connection: Connection) -> Answer:
+    """Make one call and give its reply, or say that none came and whether anything was sent."""
+    ends = time.monotonic() + act.time_left
+    if not act.repeatable:
+        session.close()  # drops idle connections; the session itself stays usable
+    proxy = connection.proxy_url
+    try:
+        with session.request(
+            act.method,
+            connection.api_url + act.path,
+            data=act.body,
+            headers=connection.headers(has_body=act.body is not None),
+            timeout=(
+                max(min(CONNECT_TIMEOUT_SECONDS, act.time_left), 0.001),
+                max(min(READ_TIMEOUT_SECONDS, act.time_left), 0.001),
+            ),
+            allow_redirects=False,
+            proxies={"http": proxy, "https": proxy} if proxy else {},
+            verify=connection.ca_path,
+            stream=True,
+        ) as response:
+            body = _read(response, ends)
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return HttpReply(response.status_code, headers, connection.hide_key(body), time.time())
+    except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+        return Lost(sent=_was_sent(error), reason=type(error).__name__)
+
+
+def _read(response: requests.Response, ends: float) -> bytes:
+    # One recv at a time: the socket's timeout alone would let a dripping body outlive the deadline.
+    body = bytearray()
+    while chunk := response.raw.read1(READ_CHUNK_BYTES, decode_content=True):
+        body += chunk
+        if time.monotonic() > ends or len(body) > REPLY_LIMIT_BYTES:
+            raise requests.ReadTimeout("the reply is too slow or too long")
+    return bytes(body)
+
+
+def _was_sent(error: Exception) -> bool:
+    """Whether anything can have reached the service; False only where no connection was made."""
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    unsent = (
+        requests.ConnectTimeout,
+        requests.exceptions.ProxyError,
+        requests.exceptions.InvalidURL,
+    )
+    return not (
+        isinstance(error, unsent)
+        or isinstance(reason, NewConnectionError)
+        or "CERTIFICATE_VERIFY_FAILED" in str(reason)
+    )

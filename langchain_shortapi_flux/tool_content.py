@@ -1,0 +1,160 @@
+"""A job, or its failure, as a model reads it: short text, and an artifact of plain JSON types.
+
+No I/O. The prompt stays out of the artifact, which is kept in checkpoints and traces.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+from langchain_shortapi_flux.errors import (
+    Charge,
+    CreateOutcomeUnknown,
+    DownloadFailed,
+    InvalidRequest,
+    JobFailed,
+    JobTimeout,
+    NotCreated,
+    ShortAPIError,
+    UnexpectedReply,
+)
+
+if TYPE_CHECKING:
+    from langchain_shortapi_flux.job import FluxJob
+
+ARTIFACT_VERSION = 1
+
+
+class ImageArtifact(TypedDict):
+    """One picture in an artifact."""
+
+    url: str
+
+
+class JobArtifact(TypedDict):
+    """What the tool hands on beside the text of a job that went well. Plain JSON types."""
+
+    type: Literal["flux_job"]
+    version: int
+    job_id: str
+    status: str
+    charge: Charge
+    cost: str | None
+    """USD as a decimal string, as the service reports it."""
+    images: list[ImageArtifact]
+    aspect_ratio: str | None
+    num_images: int | None
+    performance: str | None
+    model: str | None
+    base_url: str | None
+    elapsed: float
+    """Seconds."""
+
+
+class FailureArtifact(TypedDict):
+    """What the tool hands on beside the text of a failure. Plain JSON types."""
+
+    type: Literal["flux_failure"]
+    version: int
+    error: str
+    """The error's class name, from ``langchain_shortapi_flux.errors``."""
+    message: str
+    job_id: str | None
+    charge: Charge
+    status_code: int | None
+    is_retryable: bool
+    advice: str
+
+
+def job_text(job: FluxJob) -> str:
+    """The text a model reads about a job that has its pictures."""
+    request = job.request
+    made = f"{len(job.images)} image{'s' if len(job.images) != 1 else ''}"
+    if request is not None and request.num_images not in (None, len(job.images)):
+        made += f" (of {request.num_images} asked for)"
+    details = [f"job {job.job_id}"]
+    if request is not None:
+        details = [f"aspect ratio {request.aspect_ratio}", f"{request.performance}", *details]
+    if job.cost is not None:
+        details.append(f"cost {job.cost} USD")
+    lines = [f"Made {made}: {', '.join(details)}."]
+    lines += [f"{number}. {image.url}" for number, image in enumerate(job.images, 1)]
+    lines.append("The URLs are temporary: pass them on exactly as they are, and soon.")
+    if job.error is not None:
+        lines.append(f"({job.error})")
+    return "\n".join(lines)
+
+
+def job_artifact(job: FluxJob) -> JobArtifact:
+    """The artifact of a job. The bytes of pictures that came inside the reply stay out of it."""
+    request = job.request
+    return {
+        "type": "flux_job",
+        "version": ARTIFACT_VERSION,
+        "job_id": job.job_id,
+        "status": job.status,
+        "charge": job.charge,
+        "cost": None if job.cost is None else str(job.cost),
+        "images": [{"url": image.url} for image in job.images],
+        "aspect_ratio": request.aspect_ratio if request is not None else None,
+        "num_images": request.num_images if request is not None else None,
+        "performance": request.performance if request is not None else None,
+        "model": job.model,
+        "base_url": job.base_url,
+        "elapsed": round(job.elapsed, 3),
+    }
+
+
+_CHARGE_SENTENCES: dict[Charge, str] = {
+    "none": "Nothing was charged.",
+    "charged": "It was charged.",
+    "refunded": "It was charged and refunded.",
+    "unknown": "Whether it was charged is not known.",
+}
+
+_NO_SECOND_JOB = (
+    "Do not call again with the same arguments: that buys a second job. Tell the user the job id."
+)
+_ADVICE: tuple[tuple[type[ShortAPIError], str], ...] = (
+    (InvalidRequest, "Correct the arguments and call again."),
+    (
+        CreateOutcomeUnknown,
+        "Do not call again with the same arguments: that may be charged twice. Tell the user.",
+    ),
+    (
+        JobTimeout,
+        f"The job may still finish. {_NO_SECOND_JOB}",
+    ),
+    (JobFailed, "Calling again buys a new job; do so only with a changed prompt."),
+    (UnexpectedReply, _NO_SECOND_JOB),
+    (DownloadFailed, "The job itself is paid for; do not buy it again. Tell the user the job id."),
+)
+
+
+def failure_text(error: ShortAPIError) -> str:
+    """The text a model reads about a failure: what happened, whether it was charged, what to do."""
+    return f"No image: {error}. {_CHARGE_SENTENCES[error.charge]} {_advice(error)}"
+
+
+def failure_artifact(error: ShortAPIError) -> FailureArtifact:
+    """The artifact of a failure."""
+    return {
+        "type": "flux_failure",
+        "version": ARTIFACT_VERSION,
+        "error": type(error).__name__,
+        "message": str(error),
+        "job_id": error.job_id,
+        "charge": error.charge,
+        "status_code": error.status_code,
+        "is_retryable": error.is_retryable,
+        "advice": _advice(error),
+    }
+
+
+def _advice(error: ShortAPIError) -> str:
+    for kind, advice in _ADVICE:
+        if isinstance(error, kind):
+            return advice
+    if isinstance(error, NotCreated) and error.is_retryable:
+        return "It may be tried again in a minute."
+    return "Calling again will not help before the user has mended this. Tell the user."

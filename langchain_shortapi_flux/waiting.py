@@ -1,0 +1,101 @@
+"""How long to wait: before the first query, between queries, and after something went wrong.
+
+Only delay arithmetic. It has no clock, does not sleep and rolls no dice: elapsed seconds and a
+random number in [0, 1) are passed in.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["PollPolicy", "RetryLimits"]
+
+Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class PollPolicy(BaseModel):
+    """When to query a job that is still running. A frozen value; all times in seconds.
+
+    The first query comes after ``first_delay``; every later gap is ``gap_share`` of the time that
+    has passed since create, so that the lag is a constant share of whatever a job takes. The
+    service documents no interval; public clients query every 1 to 4 seconds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    first_delay: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 2.0
+    """Seconds from the accepted create to the first query."""
+    gap_share: Share = 0.1
+    """Later gaps, as a share of the seconds elapsed since create."""
+    gap_min: Seconds = 0.4
+    """No gap is shorter than this many seconds."""
+    gap_max: Seconds = 10.0
+    """No gap is longer than this many seconds (before jitter)."""
+    jitter: Share = 0.1
+    """Each wait varies by up to this share, so that jobs started together do not query together."""
+
+    @classmethod
+    def fixed(cls, seconds: float) -> PollPolicy:
+        """A plain schedule: every wait is ``seconds``, the first too, without jitter."""
+        return cls(first_delay=seconds, gap_share=0.0, gap_min=seconds, gap_max=seconds, jitter=0.0)
+
+    def wait(self, queries: int, elapsed: float, dice: float) -> float:
+        """Seconds to wait before the next query.
+
+        Args:
+            queries: How many queries have been made.
+            elapsed: Seconds since create was accepted, or since following began.
+            dice: A random number in [0, 1).
+        """
+        if queries == 0:
+            plain = self.first_delay
+        else:
+            plain = min(
+                max(self.gap_share * elapsed, self.gap_min), max(self.gap_max, self.gap_min)
+            )
+        return _jittered(plain, self.jitter, dice)
+
+
+class RetryLimits(BaseModel):
+    """How often and how patiently something is repeated. A frozen value; all times in seconds.
+
+    Create is repeated only where no job can have been made (it never reached the service, HTTP 429,
+    or code 3000 in the reply). A query is free and is repeated until the job's deadline.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    create_attempts: Annotated[int, Field(ge=1, le=20)] = 4
+    """How often create is sent at most, where repeating it is safe."""
+    look_attempts: Annotated[int, Field(ge=1, le=100)] = 5
+    """How many unusable replies end a single look (``ShortAPIFlux.query``)."""
+    backoff_first: Seconds = 1.0
+    """The wait after the first failure; it doubles with each further one."""
+    backoff_max: Seconds = 15.0
+    """No backoff is longer than this (before jitter)."""
+    retry_after_max: Seconds = 60.0
+    """A longer ``Retry-After`` from the service is cut to this."""
+    jitter: Share = 0.25
+    """Each wait is lengthened by up to this share."""
+
+    def wait(self, failures: int, retry_after: float | None, dice: float) -> float:
+        """Seconds to wait after ``failures`` failures in a row (1 or more).
+
+        Args:
+            failures: How many attempts in a row have failed.
+            retry_after: Seconds that the service asked for, if it did: not undercut, but capped,
+                and never below ``backoff_first`` (a "0" must not make a busy loop).
+            dice: A random number in [0, 1).
+        """
+        doublings = min(failures - 1, 30)
+        plain = min(self.backoff_first * 2.0**doublings, self.backoff_max)
+        if retry_after is not None:
+            plain = min(max(retry_after, self.backoff_first), self.retry_after_max)
+        return plain * (1 + self.jitter * dice)
+
+
+def _jittered(seconds: float, share: float, dice: float) -> float:
+    return seconds * (1 + share * (2 * dice - 1))

@@ -1,0 +1,40 @@
+"""What every test stands on: no key and no proxy in the environment, and a sandbox of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from quick_flux import flux_on
+
+from langchain_shortapi_flux.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from langchain_shortapi_flux import ShortAPIFlux
+
+_UNSET = (
+    *("SHORTAPI_KEY", "SHORTAPI_API_KEY", "SHORTAPI_BASE_URL", "REQUESTS_CA_BUNDLE"),
+    *("SSL_CERT_FILE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    *("http_proxy", "https_proxy", "all_proxy", "no_proxy", "LANGSMITH_TRACING"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in _UNSET:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """A sandbox whose jobs end at once."""
+    with Sandbox(job_seconds=0.0) as running:
+        yield running
+
+
+@pytest.fixture
+def flux(sandbox: Sandbox) -> ShortAPIFlux:
+    """A Runnable on the sandbox that does not dawdle."""
+    return flux_on(sandbox)
