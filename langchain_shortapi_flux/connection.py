@@ -19,8 +19,8 @@ from urllib.parse import quote, urlsplit
 from pydantic import SecretStr
 
 from langchain_shortapi_flux.errors import ConfigurationError
+from langchain_shortapi_flux.loopback import is_loopback
 from langchain_shortapi_flux.version import __version__
-from langchain_shortapi_flux.wire import is_loopback
 
 if TYPE_CHECKING:
     import ssl

@@ -41,6 +41,17 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _GONE = (403, 404, 410)
 
 
+def require_writable(folder: Path) -> None:
+    """Make the folder and see that files can be made in it: before money is spent, not after.
+
+    Raises:
+        OSError: They cannot.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
 def save_job(job: FluxJob, folder: Path, *, prefix: str = "") -> list[Path]:
     """The blocking twin of ``asave_job``."""
     return run_in_loop_thread(lambda: asave_job(job, folder, prefix=prefix))

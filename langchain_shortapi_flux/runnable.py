@@ -27,14 +27,6 @@ from langchain_shortapi_flux.connection import (
 from langchain_shortapi_flux.errors import ConfigurationError, InvalidRequest, NotCreated
 from langchain_shortapi_flux.flux_input import FluxInput, read_input
 from langchain_shortapi_flux.job import AspectRatio, FluxJob, ImageCount, Performance
-from langchain_shortapi_flux.job_flow import (
-    Circumstances,
-    JobFlow,
-    buy_job,
-    create_job,
-    follow_job,
-    look_at_job,
-)
 from langchain_shortapi_flux.waiting import PollPolicy, RetryLimits
 
 if TYPE_CHECKING:
@@ -48,6 +40,8 @@ if TYPE_CHECKING:
     from langchain_core.runnables.fallbacks import RunnableWithFallbacks
     from langchain_core.runnables.retry import ExponentialJitterParams
     from langchain_core.runnables.utils import AnyConfigurableField
+
+    from langchain_shortapi_flux.job_flow import Circumstances, JobFlow
 
 FLUX_MODEL = "shortapi/flux-1.0/text-to-image"
 """The official page's model id."""
@@ -168,11 +162,11 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
 
     def query(self, job_id: str | FluxJob) -> FluxJob:
         """One free look at a job, whatever its state; a failed job is returned, not raised."""
-        return _last(self._run(look_at_job(self._known(job_id), self._circumstances())))
+        return _last(self._run(self._look_flow(job_id)))
 
     async def aquery(self, job_id: str | FluxJob) -> FluxJob:
         """The async twin of ``query``."""
-        return await _alast(self._arun(look_at_job(self._known(job_id), self._circumstances())))
+        return await _alast(self._arun(self._look_flow(job_id)))
 
     def follow(self, job_id: str | FluxJob) -> FluxJob:
         """Wait for a job bought earlier, up to ``timeout`` seconds. Never buys."""
@@ -288,14 +282,25 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
         return aiohttp_driver.run(flow, self._connection())
 
     def _buy_flow(self, input: FluxInput, options: dict[str, Any]) -> JobFlow:
+        from langchain_shortapi_flux.job_flow import buy_job  # noqa: PLC0415 - on first use
+
         request = read_input(input, options).filled_from(self)
         return buy_job(request, self.model, self.callback_url, self._circumstances())
 
     def _create_flow(self, input: FluxInput, options: dict[str, Any]) -> JobFlow:
+        from langchain_shortapi_flux.job_flow import create_job  # noqa: PLC0415 - on first use
+
         request = read_input(input, options).filled_from(self)
         return create_job(request, self.model, self.callback_url, self._circumstances())
 
+    def _look_flow(self, job_id: str | FluxJob) -> JobFlow:
+        from langchain_shortapi_flux.job_flow import look_at_job  # noqa: PLC0415 - on first use
+
+        return look_at_job(self._known(job_id), self._circumstances())
+
     def _follow_flow(self, job_id: str | FluxJob) -> JobFlow:
+        from langchain_shortapi_flux.job_flow import follow_job  # noqa: PLC0415 - on first use
+
         return follow_job(self._known(job_id), self._circumstances(), bought_now=False)
 
     def _known(self, job: str | FluxJob) -> FluxJob:
@@ -312,6 +317,8 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
         return FluxJob(job_id=job_id, status="pending", base_url=self.base_url)
 
     def _circumstances(self) -> Circumstances:
+        from langchain_shortapi_flux.job_flow import Circumstances  # noqa: PLC0415 - on first use
+
         return Circumstances(
             base_url=self.base_url,
             loopback=runs_here(self.base_url),

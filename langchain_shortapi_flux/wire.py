@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from datetime import UTC
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
@@ -30,6 +29,7 @@ from langchain_shortapi_flux.errors import (
     ServiceUnavailable,
 )
 from langchain_shortapi_flux.job import FluxImage, FluxRequest, JobStatus
+from langchain_shortapi_flux.loopback import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -293,16 +293,6 @@ def is_picture_url(url: str, *, loopback: bool) -> bool:
     if not host or "@" in parts.netloc:
         return False
     return parts.scheme == "https" or (parts.scheme == "http" and loopback and is_loopback(host))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 # --- envelope -----------------------------------------------------------------------------------
