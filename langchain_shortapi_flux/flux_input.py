@@ -27,13 +27,16 @@ FluxInput = str | dict[str, Any] | FluxRequest | PromptValue | BaseMessage | lis
 def read_input(value: FluxInput, options: Mapping[str, Any]) -> FluxRequest:
     """The request in an input. ``options`` (bound or passed by keyword) win over the input's own.
 
+    An option that is None is unset, and wins over nothing.
+
     Raises:
         InvalidRequest: There is no prompt in it, or a field is unknown or out of range. Nothing
             was sent.
     """
     problem: str
+    given = {name: option for name, option in options.items() if option is not None}
     try:
-        return FluxRequest.model_validate({**_fields(value), **options})
+        return FluxRequest.model_validate({**_fields(value), **given})
     except ValidationError as error:
         problem = describe_invalid(error.errors(), list(FluxRequest.model_fields))
     except _NoPrompt as error:

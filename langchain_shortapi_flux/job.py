@@ -185,7 +185,7 @@ class FluxJob(BaseModel):
         """
         return [
             {"type": "text", "text": f"[{image.url}]"}
-            if image.inline is not None
+            if image.url.startswith("data:")  # inline, or was so before a dump dropped the bytes
             else {"type": "image", "url": image.url}
             for image in self.images
         ]

@@ -208,17 +208,18 @@ def look_at_job(job: FluxJob, here: Circumstances) -> JobFlow:
             ``RetryLimits.look_attempts`` times.
     """
     failures, wait = 0, 0.0
+    trouble: str | None = None
     while True:
         if wait >= here.time_left():
-            raise _timed_out(job, here, None)
+            raise _timed_out(job, here, trouble)
         found = yield from _query(job, wait, here)
         job = job.model_copy(update={"queries": job.queries + 1, "elapsed": here.elapsed()})
         if isinstance(found, Record):
             return _updated(job, found)
-        failures += 1
+        failures, trouble = failures + 1, found.text
         if failures >= here.retry.look_attempts:
             raise UnexpectedReply(
-                f"{failures} queries got no usable answer, the last one: {found.text}",
+                f"{failures} queries got no usable answer, the last one: {trouble}",
                 job_id=job.job_id,
                 charge=job.charge,
             )

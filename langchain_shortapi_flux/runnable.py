@@ -72,7 +72,8 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
             anything was charged, and carry the job id where there is a job.
     """
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    # Inputs stay hidden in pydantic's errors: a misspelt argument may hold the key.
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, hide_input_in_errors=True)
 
     api_key: SecretStr | None = Field(default_factory=key_from_environment)
     """The key. Default: ``SHORTAPI_KEY``, then ``SHORTAPI_API_KEY``. Never configurable."""
@@ -102,7 +103,9 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
 
     @field_validator("api_key", mode="before")
     @classmethod
-    def _read_key(cls, value: str | SecretStr | None) -> SecretStr | None:
+    def _read_key(cls, value: object) -> SecretStr | None:
+        if value is not None and not isinstance(value, (str, SecretStr)):
+            raise ValueError(f"api_key is {type(value).__name__}; allowed are str and SecretStr")
         return read_key(value) or key_from_environment()
 
     @field_validator("base_url")

@@ -97,6 +97,9 @@ class ShortAPIFluxTool(BaseTool):
     Set ``handle_tool_error`` to LangChain's own values to have it otherwise; ``False`` raises.
     """
 
+    # As in ShortAPIFlux, whose fields may be given here as a dict.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     name: str = TOOL_NAME
     description: str = _DESCRIPTION
     flux: ShortAPIFlux = Field(default_factory=ShortAPIFlux)
@@ -173,7 +176,8 @@ class ShortAPIFluxTool(BaseTool):
 
     def _answer(self, error: ShortAPIError, input: Any) -> ToolMessage | str:
         text = failure_text(error)
-        if not (isinstance(input, dict) and input.get("type") == "tool_call"):
+        is_call = isinstance(input, dict) and input.get("type") == "tool_call"
+        if not is_call or input["id"] is None:  # as LangChain does with what goes well
             return text
         artifact: FailureArtifact = failure_artifact(error)
         return ToolMessage(

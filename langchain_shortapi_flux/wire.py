@@ -285,6 +285,8 @@ def is_picture_url(url: str, *, loopback: bool) -> bool:
     """Whether a picture may be fetched from there: https, or http to this machine if allowed."""
     if any(ord(character) <= 32 or ord(character) == 127 for character in url):
         return False
+    if not _is_text(url):
+        return False
     try:
         parts = urlsplit(url)
         host = parts.hostname
@@ -379,9 +381,18 @@ def _job_id(*places: dict[str, Any]) -> str | None:
             value = place.get(name)
             if isinstance(value, int) and not isinstance(value, bool):
                 value = str(value)
-            if isinstance(value, str) and value.strip():
+            if isinstance(value, str) and value.strip() and _is_text(value):
                 return value.strip()
     return None
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be sent and shown: JSON can spell lone surrogates, which are no text."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _amount(value: object) -> Decimal | None:
@@ -412,7 +423,7 @@ def _retry_after(reply: HttpReply) -> float | None:
 def _http_date(value: str) -> float | None:
     try:
         when = parsedate_to_datetime(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return (when if when.tzinfo is not None else when.replace(tzinfo=UTC)).timestamp()
 
@@ -451,11 +462,14 @@ def _text_of(reply: HttpReply, payload: dict[str, Any] | None) -> str:
         return f"{head}, a reply without a message"
     if not reply.body.strip():
         return f"{head}, an empty reply"
-    text = reply.body[: 4 * TEXT_LIMIT].decode("utf-8", "replace")
+    text = reply.body[: 4 * TEXT_LIMIT].decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+    if text.startswith(("{", "[")):
+        return f"{head}, JSON that is broken off or no object"  # perhaps a record: not shown
     if "<" in text[:200]:
         text = re.sub(r"(?s)<(script|style).*?(</\1>|$)|<[^>]*>", " ", text)
     return f"{head}, not JSON: {_cut(' '.join(text.split()))}"
 
 
 def _cut(text: str) -> str:
+    text = text.encode("utf-8", "replace").decode()  # JSON can spell lone surrogates
     return text if len(text) <= TEXT_LIMIT else text[:TEXT_LIMIT] + "…"

@@ -1,0 +1,200 @@
+"""The command line: what it prints, what it leaves on disk, how it exits."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from langchain_shortapi_flux.__main__ import main
+from langchain_shortapi_flux.sandbox import Fault, Sandbox
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROGRAM = (sys.executable, "-W", "error", "-m", "langchain_shortapi_flux")
+SECONDS = 30
+JOB_ID = re.compile(r"[0-9a-f]{24}")
+
+
+@pytest.fixture
+def with_key(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    """A sandbox that the environment names, as it would name the service."""
+    monkeypatch.setenv("SHORTAPI_KEY", sandbox.api_key)
+    monkeypatch.setenv("SHORTAPI_BASE_URL", sandbox.base_url)
+    return sandbox
+
+
+def _size(path: Path) -> tuple[int, int]:
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    width, height = struct.unpack(">II", content[16:24])
+    return width, height
+
+
+def test_without_a_key_the_sandbox_draws_and_says_so(tmp_path: Path) -> None:
+    """The first command of the README: pictures of the right ratio, marked as not real."""
+    arguments = ("a lighthouse in a storm", "--aspect-ratio", "16:9", "--num-images", "2")
+    done = subprocess.run(
+        [*PROGRAM, *arguments, "--performance", "schnell", "-o", "images/"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "NOT made by Flux" in done.stderr
+    *paths, summary = done.stdout.splitlines()
+    assert [_size(tmp_path / path) for path in paths] == [(1360, 768)] * 2
+    assert all(path.startswith("images/sandbox-") for path in paths)
+    assert JOB_ID.search(summary)
+    assert "cost 0.002 USD" in summary
+
+
+def test_follow_picks_up_a_job_without_buying(
+    with_key: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A job bought earlier, by whatever program, ends in the same way and costs nothing more."""
+    from quick_flux import flux_on
+
+    job = flux_on(with_key).create("a red fox")
+    assert main(["--follow", job.job_id, "-o", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == str(tmp_path / f"sandbox-{job.job_id}-1.png")
+    assert len(with_key.charges) == 1
+
+
+def test_follow_without_a_key_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A script must never succeed with pictures that are not real."""
+    assert main(["--follow", "65f0c0ffee65f0c0ffee65f0", "-o", str(tmp_path)]) == 2
+    assert "no key: set SHORTAPI_KEY" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "give a prompt"),
+        (["a fox", "--follow", "65f0"], "give a prompt, or --follow"),
+        (["a fox", "--num-images", "3"], "3"),
+        (["a fox", "--aspect-ratio", "5:4"], "5:4"),
+        (["a fox", "--timeout", "soon"], "soon"),
+    ],
+)
+def test_bad_arguments_end_with_usage(
+    arguments: list[str], said: str, with_key: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Argparse's own way: usage and exit 2, nothing sent."""
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not with_key.calls
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([" "], "blank"),
+        (["a fox", "--timeout", "-1"], "timeout"),
+        (["a fox", "-o", "{file}/images"], "--output"),
+    ],
+)
+def test_arguments_refused_before_money_is_spent(
+    arguments: list[str],
+    said: str,
+    with_key: Sandbox,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What the parser cannot see is one clear line and exit 2, and nothing is bought."""
+    (tmp_path / "file").touch()
+    filled = [argument.format(file=tmp_path / "file") for argument in arguments]
+    assert main(filled) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert said in lines[-1]
+    assert not with_key.calls
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Fault("create", "refuse", info="insufficient balance"), "insufficient balance"),
+        (Fault("create", "drop_after"), "may have been charged"),
+        (Fault("create", "job_fails", info="moderation"), "moderation"),
+    ],
+)
+def test_failures_are_one_clear_line(
+    fault: Fault,
+    said: str,
+    with_key: Sandbox,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No balance, a lost answer, a failed job: one line, the job id if there is one, exit 1."""
+    with_key.inject(fault)
+    assert main(["a red fox", "-o", str(tmp_path)]) == 1
+    *_, last = capsys.readouterr().err.splitlines()
+    assert said in last
+    assert fault.kind != "job_fails" or with_key.jobs[0].job_id in last
+
+
+def test_a_picture_that_cannot_be_saved_names_the_job(
+    with_key: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The job is paid for: its id is there to fetch it again, and no part of a file is left."""
+    from quick_flux import flux_on
+
+    job = flux_on(with_key).create("a red fox")
+    with_key.inject(Fault("image", "html"))
+    assert main(["--follow", job.job_id, "-o", str(tmp_path)]) == 1
+    assert f"--follow {job.job_id}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_timeout_names_the_job(
+    with_key: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Giving up on waiting is not giving up on the job."""
+    with_key.inject(Fault("create", "job_never_ends"))
+    assert main(["a red fox", "--timeout", "0.3", "-o", str(tmp_path)]) == 1
+    assert f"--follow {with_key.jobs[0].job_id}" in capsys.readouterr().err
+
+
+def test_interrupt_ends_with_130_and_the_job_id(with_key: Sandbox, tmp_path: Path) -> None:
+    """Ctrl-C while waiting: one line, no traceback, and the id of what was paid for."""
+    with_key.inject(Fault("create", "job_never_ends"))
+    with subprocess.Popen(
+        [*PROGRAM, "a red fox", "-o", str(tmp_path)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    ) as running:
+        assert running.stderr is not None
+        first = running.stderr.readline()
+        running.send_signal(signal.SIGINT)
+        _out, rest = running.communicate(timeout=SECONDS)
+    assert running.returncode == 130
+    assert "Traceback" not in rest
+    (job,) = with_key.jobs
+    assert job.job_id in first
+    assert f"--follow {job.job_id}" in rest
+
+
+def test_help_names_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    """Scripts rely on them, so they are documented where one looks first."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "0 pictures saved; 1 the job" in text
+    assert "2 bad arguments, or no key; 130 interrupted" in text
