@@ -1,0 +1,73 @@
+"""Every block of code in the README runs, keyless, on the sandbox; its commands too."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from scripted_model import ScriptedModel, tool_call
+
+from langchain_shortapi_flux import ShortAPIFlux
+from langchain_shortapi_flux.__main__ import main
+from langchain_shortapi_flux.job import ASPECT_RATIOS, IMAGE_COUNTS, PERFORMANCES
+
+if TYPE_CHECKING:
+    from langchain_shortapi_flux.sandbox import Sandbox
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+COMMANDS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+
+
+def _run_block(code: str) -> dict[str, Any]:
+    asks = tool_call("flux_text_to_image", prompt="a red fox in the snow")
+    names: dict[str, Any] = {"model": ScriptedModel(answers=[asks, "Here it is."])}
+    exec(compile(code, "README.md", "exec"), names)
+    return names
+
+
+@pytest.mark.filterwarnings("ignore:The function `load` is in beta")
+def test_every_python_block_runs_as_it_stands(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What the README shows works, all of it; side by side, for each waits for its first query."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SHORTAPI_KEY", sandbox.api_key)
+    monkeypatch.setenv("SHORTAPI_BASE_URL", sandbox.base_url)
+    with ThreadPoolExecutor(len(BLOCKS)) as pool:
+        ran = list(pool.map(_run_block, BLOCKS))
+    assert len(ran) == len(BLOCKS) >= 9
+    (agent,) = [names for names in ran if "agent" in names]
+    drawn = agent["answer"]["messages"][2]
+    assert drawn.status == "success"
+    assert drawn.artifact["images"]
+
+
+def test_the_first_command_is_what_the_command_line_tests_run() -> None:
+    """The README's first command parses as the program's own; its end is tested elsewhere."""
+    first = COMMANDS[0].strip().split(" && ")
+    assert first[0] == "python3 -m venv .venv"
+    assert first[1] == ".venv/bin/pip install -q '.[sandbox]'"
+    program = shlex.split(first[2])
+    assert program[:3] == [".venv/bin/python", "-m", "langchain_shortapi_flux"]
+    with pytest.raises(SystemExit):
+        main([*program[3:], "--help"])
+
+
+def test_the_test_command_is_what_ci_runs() -> None:
+    """One command passes the tests, and it is the one that CI proves on every change."""
+    (command,) = [text.strip() for text in COMMANDS if "pytest" in text and "venv .venv" in text]
+    assert command in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_every_field_and_option_is_described() -> None:
+    """A setting that the README does not name is one that nobody finds."""
+    for field in set(ShortAPIFlux.model_fields) - {"name"}:
+        assert f"`{field}`" in README, field
+    for value in (*ASPECT_RATIOS, *PERFORMANCES, *IMAGE_COUNTS):
+        assert str(value) in README
