@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -14,9 +13,10 @@ from langchain_shortapi_flux.connection import (
     READ_TIMEOUT_SECONDS,
     REPLY_LIMIT_BYTES,
     Connection,
+    why_lost,
 )
 from langchain_shortapi_flux.loop_session import Contact, loop_session
-from langchain_shortapi_flux.wire import HttpReply, HttpRequest, Lost
+from langchain_shortapi_flux.wire import HttpRequest, Lost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -71,9 +71,6 @@ async def perform(
                 body += chunk
                 if len(body) > REPLY_LIMIT_BYTES:
                     return Lost(sent=True, reason="the reply is too long")
-            headers = {name.lower(): value for name, value in response.headers.items()}
-            return HttpReply(
-                response.status, headers, connection.hide_key(bytes(body)), time.time()
-            )
+            return connection.reply(response.status, response.headers, bytes(body))
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-        return Lost(sent=contact.made, reason=type(error).__name__)
+        return Lost(sent=contact.made, reason=why_lost(error))

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 import urllib.request
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
@@ -25,6 +25,8 @@ from langchain_shortapi_flux.version import __version__
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
+
+    from langchain_shortapi_flux.wire import HttpReply
 
 DEFAULT_BASE_URL = "https://api.shortapi.ai"
 KEY_VARIABLES = ("SHORTAPI_KEY", "SHORTAPI_API_KEY")
@@ -86,14 +88,25 @@ class Connection:
         }
         return headers | {"Content-Type": "application/json"} if has_body else headers
 
-    def hide_key(self, body: bytes) -> bytes:
-        """Take the key out of a reply, so that nothing made from it can show the key."""
+    def reply(self, status: int, headers: Mapping[str, str], body: bytes) -> HttpReply:
+        """What came back, without the key, so that nothing made from it can show the key."""
+        from langchain_shortapi_flux.wire import HttpReply  # noqa: PLC0415 - on first use
+
+        named = {
+            name.lower(): self._hide_key(value.encode("utf-8", "surrogateescape")).decode(
+                "utf-8", "replace"
+            )
+            for name, value in headers.items()
+        }
+        return HttpReply(status, named, self._hide_key(body), time.time())
+
+    def _hide_key(self, text: bytes) -> bytes:
         key = self.api_key.get_secret_value()
         if len(key) < SHORTEST_HIDDEN_KEY:
-            return body
+            return text
         for spelling in {key, quote(key, safe=""), json.dumps(key)[1:-1]}:
-            body = body.replace(spelling.encode(), HIDDEN)
-        return body
+            text = text.replace(spelling.encode(), HIDDEN)
+        return text
 
 
 def connect(base_url: str, api_key: SecretStr | None, max_connections: int) -> Connection:
@@ -105,7 +118,7 @@ def connect(base_url: str, api_key: SecretStr | None, max_connections: int) -> C
         max_connections: See ``Connection``.
 
     Raises:
-        ConfigurationError: There is no key, or the key or the proxy cannot be used.
+        ConfigurationError: There is no key, or the key, the proxy or the CA bundle cannot be used.
     """
     if api_key is None:
         raise ConfigurationError(
@@ -117,21 +130,15 @@ def connect(base_url: str, api_key: SecretStr | None, max_connections: int) -> C
         raise ConfigurationError(
             "api_key holds a space or a character that no HTTP header can carry; copy it again"
         )
-    return Connection(
-        base_url, api_key, proxy_for(base_url), ca_bundle_from_environment(), max_connections
-    )
+    ca_bundle = ca_bundle_from_environment()
+    if ca_bundle is not None and not runs_here(base_url):
+        ssl_context(ca_bundle)  # read now, so that a file that is none is told before a job is made
+    return Connection(base_url, api_key, proxy_for(base_url), ca_bundle, max_connections)
 
 
 def ca_bundle_from_environment() -> str | None:
-    """The file of certificate authorities that the environment names, if it does.
-
-    Raises:
-        ConfigurationError: There is no such file.
-    """
-    path = next((path for name in CA_VARIABLES if (path := os.environ.get(name))), None)
-    if path is not None and not Path(path).is_file():
-        raise ConfigurationError(f"the CA bundle {path!r}, named by the environment, is no file")
-    return path
+    """The file of certificate authorities that the environment names, if it does."""
+    return next((path for name in CA_VARIABLES if (path := os.environ.get(name))), None)
 
 
 def key_from_environment(environment: Mapping[str, str] | None = None) -> SecretStr | None:
@@ -229,12 +236,42 @@ def proxy_for(url: str) -> SecretStr | None:
     return SecretStr(proxy)
 
 
+def why_lost(error: BaseException) -> str:
+    """Why no reply came, in words that are the same whichever HTTP library says so."""
+    import socket  # noqa: PLC0415 - both HTTP libraries have imported them
+    import ssl  # noqa: PLC0415
+
+    chain: list[BaseException] = [error]
+    for link in chain:  # grows on the way
+        inner = (link.__cause__, *link.args)
+        chain += [one for one in inner if isinstance(one, BaseException) and one not in chain]
+    if any("Proxy" in type(link).__name__ for link in chain):
+        return "the proxy could not be used"
+    for kind, words in (
+        (ssl.SSLCertVerificationError, "its certificate is not trusted"),
+        (socket.gaierror, "its host name cannot be resolved"),
+        (ConnectionRefusedError, "it refused the connection"),
+        (TimeoutError, "it took too long"),
+    ):
+        if any(isinstance(link, kind) for link in chain):
+            return words
+    return "the connection broke off"
+
+
 @lru_cache(maxsize=4)
 def ssl_context(ca_bundle: str | None) -> ssl.SSLContext:
-    """A TLS context over that file, or certifi's; kept, for building one takes milliseconds."""
+    """A TLS context over that file, or certifi's; kept, for building one takes milliseconds.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or holds no certificate authorities.
+    """
     import ssl  # noqa: PLC0415 - only where TLS is used
 
-    return ssl.create_default_context(cafile=ca_bundle or _certifi_path())
+    try:
+        return ssl.create_default_context(cafile=ca_bundle or _certifi_path())
+    except OSError as error:
+        problem = type(error).__name__
+    raise ConfigurationError(f"the CA bundle {ca_bundle!r} cannot be used: {problem}")
 
 
 @lru_cache(maxsize=1)

@@ -25,7 +25,7 @@ from langchain_shortapi_flux.connection import (
     runs_here,
     ssl_context,
 )
-from langchain_shortapi_flux.errors import DownloadFailed
+from langchain_shortapi_flux.errors import ConfigurationError, DownloadFailed
 from langchain_shortapi_flux.loop_thread import run_in_loop_thread
 from langchain_shortapi_flux.wire import is_picture_url
 
@@ -68,7 +68,7 @@ async def asave_job(job: FluxJob, folder: Path, *, prefix: str = "") -> list[Pat
     stems = [f"{prefix}{_safe_name(job.job_id)}-{i}" for i in range(1, len(job.images) + 1)]
     loopback = job.base_url is not None and runs_here(job.base_url)
     await asyncio.to_thread(_make_folder, folder, job)
-    async with _open_session(loopback=loopback) as session:
+    async with _open_session(job, loopback=loopback) as session:
         results = await asyncio.gather(
             *(
                 _save(image, folder, stem, session, loopback=loopback)
@@ -130,10 +130,16 @@ def _describe(content: bytes) -> str:
     return "JSON" if start.startswith((b"{", b"[")) else f"{len(content):,} unknown bytes"
 
 
-def _open_session(*, loopback: bool) -> aiohttp.ClientSession:
+def _open_session(job: FluxJob, *, loopback: bool) -> aiohttp.ClientSession:
     import aiohttp  # noqa: PLC0415 - on first use
 
-    verify = True if loopback else ssl_context(ca_bundle_from_environment())
+    problem: str | None = None
+    try:
+        verify = True if loopback else ssl_context(ca_bundle_from_environment())
+    except ConfigurationError as error:
+        problem = str(error)
+    if problem is not None:
+        raise DownloadFailed(problem, job_id=job.job_id, charge=job.charge)
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=verify),
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -155,6 +161,8 @@ async def _fetch(url: str, session: aiohttp.ClientSession, *, loopback: bool) ->
             return await _follow_and_read(url, session, loopback=loopback)
     except TimeoutError:
         problem = f"no picture within {DOWNLOAD_TIMEOUT_SECONDS:g} s"
+    except ConfigurationError as error:
+        problem = str(error)
     except (aiohttp.ClientError, OSError, ValueError) as error:
         problem = f"the connection failed or broke off ({type(error).__name__})"
     raise _Problem(f"{url}: {problem}")

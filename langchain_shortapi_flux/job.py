@@ -6,6 +6,7 @@ job are doors into other rooms, opened only when used.
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -63,7 +64,8 @@ def _sendable_prompt(prompt: str) -> str:
 def _image_count(value: object) -> object:
     """Read the forms in which models send a small number: 2, "2" and, through protobuf, 2.0."""
     whole = isinstance(value, float) and value.is_integer()
-    if whole or (isinstance(value, str) and value.strip().isdecimal()):
+    digits = isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,3}\s*", value)
+    if whole or digits:
         value = int(value)  # type: ignore[call-overload]
     if isinstance(value, bool) or value not in IMAGE_COUNTS:
         allowed = ", ".join(str(count) for count in IMAGE_COUNTS)
@@ -81,6 +83,15 @@ ImageCount = Annotated[
 ]
 
 
+def left_out() -> None:
+    """What an option is when left out.
+
+    A factory, because a plain ``default=None`` puts ``"default": null`` into the JSON schema, which
+    OpenAI's strict mode has refused and which contradicts the ``string`` that Bedrock's converter
+    makes of an option.
+    """
+
+
 class FluxRequest(BaseModel):
     """What is asked for. Frozen; an option left out is unset, and the Runnable's field fills it.
 
@@ -95,13 +106,17 @@ class FluxRequest(BaseModel):
 
     prompt: Prompt = Field(description="What the picture should show, in plain words.")
     aspect_ratio: AspectRatio | None = Field(
-        default=None, description="Width to height of the picture. Leave out for the default."
+        default_factory=left_out,
+        # The values are named here too: Ollama's client drops the enum of an optional argument.
+        description=f"Width to height of the picture: {', '.join(ASPECT_RATIOS)}. Leave out for "
+        "the default.",
     )
     num_images: ImageCount | None = Field(
-        default=None, description="How many pictures to make: 1, 2, 4 or 8. Usually leave it out."
+        default_factory=left_out,
+        description="How many pictures to make: 1, 2, 4 or 8. Usually leave it out.",
     )
     performance: Performance | None = Field(
-        default=None,
+        default_factory=left_out,
         description="'schnell' is fast and cheap, 'dev' is better and costs about ten times as "
         "much. Leave out for the default.",
     )

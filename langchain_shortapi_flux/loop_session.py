@@ -18,6 +18,9 @@ from langchain_shortapi_flux.connection import IDLE_CONNECTION_SECONDS, Connecti
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+HEADER_LIMIT_BYTES = 64 * 2**10
+"""The longest header that is read, as in the standard library's client."""
+
 
 @dataclass
 class Contact:
@@ -70,9 +73,16 @@ def _open(connection: Connection) -> aiohttp.ClientSession:
         keepalive_timeout=IDLE_CONNECTION_SECONDS,
         ssl=ssl_context(connection.ca_bundle) if https else True,
     )
-    return aiohttp.ClientSession(
+    session = aiohttp.ClientSession(
         connector=connector,
         trace_configs=[trace],
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=True,
+        # Its own 8190 would lose a reply that requests reads.
+        max_line_size=HEADER_LIMIT_BYTES,
+        max_field_size=HEADER_LIMIT_BYTES,
     )
+    # It would send each lost query twice, behind the flow's back, and has no public switch for it:
+    # https://github.com/aio-libs/aiohttp/issues/10790
+    session._retry_connection = False  # noqa: SLF001
+    return session

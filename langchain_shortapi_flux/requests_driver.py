@@ -14,8 +14,9 @@ from langchain_shortapi_flux.connection import (
     READ_TIMEOUT_SECONDS,
     REPLY_LIMIT_BYTES,
     Connection,
+    why_lost,
 )
-from langchain_shortapi_flux.wire import HttpReply, HttpRequest, Lost
+from langchain_shortapi_flux.wire import HttpRequest, Lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,19 +70,22 @@ def perform(act: HttpRequest, session: requests.Session, connection: Connection)
             stream=True,
         ) as response:
             body = _read(response, ends)
-            headers = {name.lower(): value for name, value in response.headers.items()}
-            return HttpReply(response.status_code, headers, connection.hide_key(body), time.time())
+            if len(body) > REPLY_LIMIT_BYTES:
+                return Lost(sent=True, reason="the reply is too long")
+            return connection.reply(response.status_code, response.headers, body)
     except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-        return Lost(sent=_was_sent(error), reason=type(error).__name__)
+        return Lost(sent=_was_sent(error), reason=why_lost(error))
 
 
 def _read(response: requests.Response, ends: float) -> bytes:
     # One recv at a time: the socket's timeout alone would let a dripping body outlive the deadline.
     body = bytearray()
-    while chunk := response.raw.read1(READ_CHUNK_BYTES, decode_content=True):
+    while len(body) <= REPLY_LIMIT_BYTES and (
+        chunk := response.raw.read1(READ_CHUNK_BYTES, decode_content=True)
+    ):
         body += chunk
-        if time.monotonic() > ends or len(body) > REPLY_LIMIT_BYTES:
-            raise requests.ReadTimeout("the reply is too slow or too long")
+        if time.monotonic() > ends:
+            raise TimeoutError
     return bytes(body)
 
 

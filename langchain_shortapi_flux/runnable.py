@@ -311,7 +311,8 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
         if isinstance(job, FluxJob):
             if job.base_url not in (None, self.base_url):
                 raise InvalidRequest(
-                    f"job {job.job_id} lives on {job.base_url}, not on {self.base_url}"
+                    f"job {job.job_id} lives on {job.base_url}, not on {self.base_url}",
+                    job_id=job.job_id,
                 )
             return job.model_copy(update={"queries": 0, "elapsed": 0.0})
         job_id = str(job).strip()

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from typing_extensions import override
 
 from langchain_shortapi_flux.errors import ShortAPIError
-from langchain_shortapi_flux.job import FluxRequest, describe_invalid
+from langchain_shortapi_flux.job import FluxRequest, describe_invalid, left_out
 from langchain_shortapi_flux.runnable import ShortAPIFlux
 from langchain_shortapi_flux.tool_content import (
     FailureArtifact,
@@ -74,7 +74,8 @@ def _arguments_for(flux: ShortAPIFlux) -> type[BaseModel]:
     for name in ("aspect_ratio", "num_images", "performance"):
         field = FluxRequest.model_fields[name]
         text = f"{field.description} Default: {getattr(flux, name)}."
-        fields[name] = (field.rebuild_annotation(), Field(default=None, description=text))
+        option = Field(default_factory=left_out, description=text)
+        fields[name] = (field.rebuild_annotation(), option)
     return create_model(
         "FluxTextToImage", __base__=_FluxArguments, __doc__="Arguments of a picture.", **fields
     )

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from langchain_shortapi_flux import ShortAPIFlux
 
+pytest_plugins = ["cassette_recording"]
+
 _UNSET = (
     *("SHORTAPI_KEY", "SHORTAPI_API_KEY", "SHORTAPI_BASE_URL", "REQUESTS_CA_BUNDLE"),
     *("SSL_CERT_FILE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),

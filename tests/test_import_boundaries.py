@@ -1,0 +1,144 @@
+"""Who may import whom: each file only files above it, and the sandbox nothing of the client."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import langchain_shortapi_flux
+
+PACKAGE = "langchain_shortapi_flux"
+ROOT = Path(langchain_shortapi_flux.__file__).parent
+
+# Each file may import only files above it.
+ORDER = [
+    *("errors", "version", "loopback", "job", "waiting", "wire", "job_flow", "connection"),
+    *("loop_session", "requests_driver", "aiohttp_driver", "loop_thread", "image_files"),
+    *("flux_input", "runnable", "tool_content", "tool", "__init__", "__main__"),
+]
+
+# Doors into rooms further down (or next door), opened only inside a function.
+DOORS = {("job", "image_files"), ("__main__", "sandbox")}
+
+
+@dataclass(frozen=True)
+class _Import:
+    """One import of a module of this package."""
+
+    module: str
+    line: int
+    inside_function: bool
+
+
+def _named(dotted: str, names: list[str]) -> list[str]:
+    """The modules of this package (by their first name) that an import statement reaches."""
+    package, _, rest = dotted.partition(".")
+    if package != PACKAGE:
+        return []
+    if rest:
+        return [rest.split(".")[0]]
+    rooms = {"sandbox", *ORDER}
+    return [name if name in rooms else "__init__" for name in names or ["__init__"]]
+
+
+def _imports(source: str) -> list[_Import]:
+    found: list[_Import] = []
+
+    def visit(node: ast.AST, *, inside: bool) -> None:
+        modules: list[str] = []
+        if isinstance(node, ast.ImportFrom):
+            modules = _named(node.module or "", [alias.name for alias in node.names])
+        elif isinstance(node, ast.Import):
+            modules = [name for alias in node.names for name in _named(alias.name, [])]
+        line = getattr(node, "lineno", 0)
+        found.extend(_Import(module, line, inside) for module in modules)
+        inside = inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for child in ast.iter_child_nodes(node):
+            visit(child, inside=inside)
+
+    visit(ast.parse(source), inside=False)
+    return found
+
+
+def _violations(room: str, source: str) -> list[str]:
+    above = ORDER[: ORDER.index(room)]
+    return [
+        f"{room}.py:{one.line} imports {one.module}"
+        for one in _imports(source)
+        if one.module not in above and not (one.inside_function and (room, one.module) in DOORS)
+    ]
+
+
+def test_every_file_has_its_place() -> None:
+    """A new file is put into the order by decision, not by accident."""
+    assert {path.stem for path in ROOT.glob("*.py")} == set(ORDER)
+
+
+@pytest.mark.parametrize("room", ORDER)
+def test_each_file_imports_only_files_above_it(room: str) -> None:
+    """Knowledge flows one way, so each file can be read and changed by itself."""
+    assert _violations(room, (ROOT / f"{room}.py").read_text("utf-8")) == []
+
+
+def test_every_door_is_used() -> None:
+    """An exception that nobody needs any more is struck off the list."""
+    used = {
+        (room, one.module)
+        for room in ORDER
+        for one in _imports((ROOT / f"{room}.py").read_text("utf-8"))
+        if one.inside_function
+    }
+    assert used >= DOORS
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("sandbox/*.py")), ids=lambda path: str(path.stem))
+def test_the_sandbox_imports_nothing_of_the_client(path: Path) -> None:
+    """A shared reading of the service would hide a shared misreading."""
+    assert {one.module for one in _imports(path.read_text("utf-8"))} <= {"sandbox"}
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("job", "from langchain_shortapi_flux.runnable import ShortAPIFlux"),
+        ("job", "from langchain_shortapi_flux.image_files import save_job"),
+        ("job", "import langchain_shortapi_flux.wire"),
+        ("job", "from langchain_shortapi_flux import wire"),
+        ("tool", "from langchain_shortapi_flux import ShortAPIFlux"),
+        ("wire", "def f():\n    from langchain_shortapi_flux.sandbox import Sandbox"),
+        ("wire", "if TYPE_CHECKING:\n    from langchain_shortapi_flux.tool import T"),
+        ("__main__", "from langchain_shortapi_flux.sandbox.server import ShortAPIServer"),
+    ],
+)
+def test_a_forbidden_import_is_found(room: str, source: str) -> None:
+    """The reader of imports itself: it must see through every spelling."""
+    assert len(_violations(room, source)) == 1
+
+
+def test_importing_the_package_imports_no_http_library() -> None:
+    """Import time: what LangChain has not imported already is imported when first used."""
+    program = f"""
+import sys
+from langchain_core.runnables import RunnableSerializable
+from langchain_core.tools import BaseTool
+before = set(sys.modules)
+import {PACKAGE}
+{PACKAGE}.ShortAPIFlux()
+{PACKAGE}.ShortAPIFluxTool()
+print(*sorted({{name.split(".")[0] for name in set(sys.modules) - before}}))
+print(*sorted(name for name in sys.modules if name.startswith("{PACKAGE}.")))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    new, ours = (line.split() for line in ended.stdout.splitlines())
+    heavy = {"requests", "urllib3", "aiohttp", "yarl", "PIL", "langgraph", "langchain", "certifi"}
+    assert not heavy & set(new)
+    for room in ("requests_driver", "aiohttp_driver", "loop_session", "image_files", "sandbox"):
+        assert f"{PACKAGE}.{room}" not in ours

@@ -1,0 +1,372 @@
+"""The key is in no text, repr, dump, pickle, log, trace or traceback.
+
+A key is planted, everything that can be shown is shown, and each is searched for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import pickle
+import traceback
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
+
+import pytest
+import requests
+from langchain_core.load import dumpd, dumps
+from langchain_core.runnables import RunnableLambda
+from langchain_core.tracers.base import BaseTracer
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import SecretStr, ValidationError
+from quick_flux import flux_on
+from typing_extensions import override
+
+from langchain_shortapi_flux import ShortAPIError, ShortAPIFlux, ShortAPIFluxTool
+from langchain_shortapi_flux.connection import connect
+from langchain_shortapi_flux.sandbox import Fault, Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from langchain_core.tracers.schemas import Run
+
+Way = Literal["sync", "async"]
+BOTH_WAYS = pytest.mark.parametrize("way", ["sync", "async"])
+
+KEY = 'sk-planted/0123456789+abc"def='
+PROXY_PASSWORD = "word-of-the-proxy"
+SPELLINGS = {
+    KEY,
+    KEY[:12],
+    KEY[-12:],
+    quote(KEY, safe=""),
+    json.dumps(KEY)[1:-1],
+    base64.b64encode(KEY.encode()).decode()[:-4],
+    PROXY_PASSWORD,
+}
+
+
+def _leaks(shown: object) -> list[str]:
+    """The spellings of the key that are in what was shown."""
+    text = shown.decode("latin-1") if isinstance(shown, bytes) else str(shown)
+    return sorted(spelling for spelling in SPELLINGS if spelling in text)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and all that it came from, whether shown by a traceback or not."""
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is not None and one not in seen:
+            seen.append(one)
+            waiting += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
+            yield one
+
+
+FOREIGN = ("requests", "urllib3", "aiohttp", "json", "pydantic", "pydantic_core", "http", "ssl")
+
+
+def _foreign(error: BaseException) -> list[str]:
+    """The exceptions of other libraries in an error's chain: they may hold header and request."""
+    names = [f"{type(one).__module__}.{type(one).__qualname__}" for one in _chain(error)]
+    return [name for name in names if name.split(".")[0] in FOREIGN]
+
+
+def _shown(error: ShortAPIError) -> list[object]:
+    """All that can be shown of an error."""
+    return [
+        *(f"{one!s} {one!r} {one.args!r} {vars(one)!r}" for one in _chain(error)),
+        "".join(traceback.format_exception(error)),
+        pickle.dumps(error),
+    ]
+
+
+class _Recorder(BaseTracer):
+    """A tracer that keeps what LangSmith would be sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs: list[Run] = []
+
+    @override
+    def _persist_run(self, run: Run) -> None:
+        self.runs.append(run)
+
+    def sent(self) -> str:
+        """All runs, whole, as text."""
+
+        def lines(run: Run) -> Iterator[str]:
+            whole = {name: getattr(run, name) for name in type(run).model_fields if name[0] != "_"}
+            yield repr({name: value for name, value in whole.items() if name != "child_runs"})
+            yield dumps([run.inputs, run.outputs, run.error, run.extra, run.serialized])
+            for child in run.child_runs:
+                yield from lines(child)
+
+        return "\n".join(line for run in self.runs for line in lines(run))
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """A sandbox that demands the planted key."""
+    with Sandbox(job_seconds=0.0, api_key=KEY) as running:
+        yield running
+
+
+# --- at rest ------------------------------------------------------------------------------------
+
+
+def test_nothing_that_is_made_from_an_instance_shows_the_key(
+    sandbox: Sandbox, flux: ShortAPIFlux
+) -> None:
+    """Notebooks print, frameworks dump, queues pickle."""
+    assert flux.api_key is not None
+    assert flux.api_key.get_secret_value() == KEY, "else this test searches for nothing"
+    tool = ShortAPIFluxTool(flux=flux)
+    for one in (flux, tool):
+        shown = [
+            *(repr(one), str(one), f"{one}", repr(vars(one)), repr(list(one))),
+            *(repr(one.model_dump()), repr(dumpd(one)), dumps(one), dumps(one, pretty=True)),
+            *(repr(one.to_json()), repr(one.get_graph()), one.get_graph().draw_mermaid()),
+            *(json.dumps(one.get_input_jsonschema()), json.dumps(one.get_output_jsonschema())),
+        ]
+        assert [_leaks(text) for text in shown] == [[]] * len(shown)
+    assert not _leaks(repr(flux.model_dump(mode="json")))
+    assert not _leaks(flux.model_dump_json())
+    assert not _leaks(pickle.dumps(flux))
+    assert not _leaks(json.dumps(convert_to_openai_tool(tool)))
+    assert not _leaks(tool.description)
+
+
+def test_a_pickled_chain_and_tool_flux_hold_no_key(flux: ShortAPIFlux) -> None:
+    """Pickled inside something else it is the same."""
+    assert not _leaks(pickle.dumps({"bound": flux.bind(num_images=2), "plain": [flux]}))
+    assert not _leaks(pickle.dumps(flux.with_retry()))
+
+
+def test_a_connection_shows_neither_key_nor_proxy_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is in the locals of every driver's frame, which error reporters print."""
+    monkeypatch.setenv("HTTPS_PROXY", f"http://user:{PROXY_PASSWORD}@proxy.example:3128")
+    connection = connect("https://api.shortapi.ai", SecretStr(KEY), 4)
+    assert connection.proxy_url is not None
+    assert PROXY_PASSWORD in connection.proxy_url, "else this test searches for nothing"
+    assert not _leaks(repr(connection))
+    assert not _leaks(str(connection))
+
+
+@pytest.mark.parametrize(
+    "construct",
+    [
+        lambda: ShortAPIFlux(apikey=KEY),  # type: ignore[call-arg]
+        lambda: ShortAPIFlux(api_key=[KEY]),
+        lambda: ShortAPIFlux(api_key=KEY.encode()),
+        lambda: ShortAPIFlux(base_url=f"https://{quote(KEY, safe='')}@api.shortapi.ai"),
+        lambda: ShortAPIFlux(callback_url=KEY),
+        lambda: ShortAPIFluxTool(flux={"api_key": [KEY]}),
+        lambda: ShortAPIFluxTool(flux={"shortapi_key": KEY}),
+    ],
+)
+def test_a_failed_construction_does_not_show_the_key(construct: Any) -> None:
+    """Pydantic's errors show the input; a misspelt argument may be the key."""
+    with pytest.raises(ValidationError) as caught:
+        construct()
+    text = f"{caught.value} {caught.value!r} {''.join(traceback.format_exception(caught.value))}"
+    source = "".join(line for line in text.splitlines(keepends=True) if "KEY" not in line)
+    assert not _leaks(source)
+
+
+def test_an_assignment_that_fails_does_not_show_the_key(flux: ShortAPIFlux) -> None:
+    """Likewise."""
+    with pytest.raises(ValidationError) as caught:
+        flux.api_key = [KEY]  # type: ignore[assignment]
+    assert not _leaks(caught.value)
+
+
+# --- at work ------------------------------------------------------------------------------------
+
+# What goes wrong; a service that echoes the key is the worst of them.
+ECHO = f"the key {KEY} ({quote(KEY, safe='')}) is not known; you sent Authorization: Bearer {KEY}"
+FAULTS: dict[str, list[Fault]] = {
+    "nothing": [],
+    "401 with echo": [Fault("create", "refuse", status=401, info=ECHO)],
+    "200 with echo": [Fault("create", "refuse", info=ECHO)],
+    "429 with echo": [Fault("create", "rate_limited", info=ECHO, times=4)],
+    "500 with echo": [Fault("create", "error", status=500, info=ECHO)],
+    "3000 with echo": [Fault("create", "code_3000", info=ECHO, times=4)],
+    "html": [Fault("create", "html")],
+    "truncated": [Fault("create", "truncated")],
+    "empty": [Fault("create", "empty")],
+    "redirect": [Fault("create", "redirect")],
+    "no id": [Fault("create", "no_id")],
+    "dropped before": [Fault("create", "drop_before")],
+    "dropped after": [Fault("create", "drop_after")],
+    "failed with echo": [Fault("create", "job_fails", info=ECHO)],
+    "no pictures": [Fault("create", "no_images")],
+    "query: 403 with echo": [Fault("query", "refuse", status=403, info=ECHO)],
+    "query: 200 with echo": [Fault("query", "refuse", info=ECHO)],
+    "query: redirect": [Fault("query", "redirect")],
+    "query: broken": [
+        Fault("query", "drop_before"),
+        Fault("query", "truncated"),
+        Fault("query", "html"),
+        Fault("query", "error", info=ECHO),
+    ],
+    "query: status with echo": [
+        Fault("create", "job_never_ends"),
+        Fault("query", "status_word", word=ECHO, times=100),
+    ],
+}
+
+
+async def _outcome(way: Way, flux: ShortAPIFlux, config: Any) -> ShortAPIError | str:
+    try:
+        job = flux.invoke("a fox", config) if way == "sync" else await flux.ainvoke("a fox", config)
+    except ShortAPIError as error:
+        return error
+    return f"{job!r} {job.model_dump_json()} {dumps(job)}"
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("case", FAULTS)
+async def test_whatever_goes_wrong_does_not_show_the_key(
+    case: str, way: Way, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Error, traceback, causes, logs at their most talkative and traces are searched."""
+    caplog.set_level(logging.DEBUG)
+    for name in ("urllib3", "requests", "aiohttp", "asyncio", "langchain_shortapi_flux"):
+        caplog.set_level(logging.DEBUG, name)
+    asyncio.get_running_loop().set_debug(True)
+    recorder = _Recorder()
+    sandbox.inject(*FAULTS[case])
+    flux = flux_on(sandbox, timeout=0.3 if "status" in case else 10)
+    outcome = await _outcome(way, flux, {"callbacks": [recorder]})
+    goes_well = case in ("nothing", "query: broken")
+    assert isinstance(outcome, str if goes_well else ShortAPIError)
+    if isinstance(outcome, ShortAPIError):
+        assert _foreign(outcome) == []
+        for shown in _shown(outcome):
+            assert not _leaks(shown)
+    else:
+        assert not _leaks(outcome)
+    assert recorder.runs, "else nothing was recorded"
+    assert not _leaks(recorder.sent())
+    assert not _leaks(caplog.text)
+    assert not _leaks([repr(vars(record)) for record in caplog.records])
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("case", ["nothing", "401 with echo", "failed with echo", "redirect"])
+async def test_the_tool_does_not_show_the_key(case: str, way: Way, sandbox: Sandbox) -> None:
+    """Its answer goes to a model, a checkpoint and a trace."""
+    recorder = _Recorder()
+    sandbox.inject(*FAULTS[case])
+    tool = ShortAPIFluxTool(flux=flux_on(sandbox))
+    call: Any = {"type": "tool_call", "id": "1", "name": tool.name, "args": {"prompt": "a fox"}}
+    config: Any = {"callbacks": [recorder]}
+    message = tool.invoke(call, config) if way == "sync" else await tool.ainvoke(call, config)
+    assert message.status == ("success" if case == "nothing" else "error")
+    assert not _leaks(repr(message))
+    assert not _leaks(json.dumps(message.artifact))
+    assert [run.name for run in recorder.runs] == [tool.name]
+    assert recorder.runs[0].child_runs
+    assert not _leaks(recorder.sent())
+
+
+def test_an_unreachable_service_does_not_show_the_key(sandbox: Sandbox, flux: ShortAPIFlux) -> None:
+    """The libraries' own errors hold the request, and with it the header."""
+    sandbox.stop()
+    with pytest.raises(ShortAPIError) as caught:
+        flux.invoke("a fox")
+    assert _foreign(caught.value) == []
+    assert not any(_leaks(shown) for shown in _shown(caught.value))
+
+
+@BOTH_WAYS
+async def test_a_service_without_tls_does_not_show_the_key(way: Way, sandbox: Sandbox) -> None:
+    """A TLS handshake that fails has errors of its own."""
+    flux = flux_on(sandbox, base_url=sandbox.base_url.replace("http:", "https:"))
+    outcome = await _outcome(way, flux, None)
+    assert isinstance(outcome, ShortAPIError)
+    assert _foreign(outcome) == []
+    assert not any(_leaks(shown) for shown in _shown(outcome))
+
+
+@pytest.mark.parametrize("key", [f"{KEY} x", f"{KEY}\n{KEY}", f"{KEY}\u00e4"])
+def test_a_key_that_cannot_be_sent_is_not_shown(key: str, sandbox: Sandbox) -> None:
+    """The HTTP libraries would print the whole header."""
+    with pytest.raises(ShortAPIError, match="api_key holds") as caught:
+        flux_on(sandbox, api_key=key).invoke("a fox")
+    assert _foreign(caught.value) == []
+    assert not any(_leaks(shown) for shown in _shown(caught.value))
+    assert sandbox.calls == ()
+
+
+@pytest.mark.parametrize("wrong", [{"prompt": " "}, {"prompt": "a", "api_key": KEY}, 7, []])
+def test_a_refused_request_has_no_foreign_error_behind_it(wrong: Any, flux: ShortAPIFlux) -> None:
+    """Pydantic's error holds the whole input, and LangChain traces the chain of causes."""
+    with pytest.raises(ShortAPIError) as caught:
+        flux.invoke(wrong)
+    assert _foreign(caught.value) == []
+    assert not any(_leaks(shown) for shown in _shown(caught.value))
+
+
+@pytest.mark.parametrize("kind", ["error", "html", "truncated", "drop_before", "redirect"])
+async def test_a_failed_download_has_no_key_to_show(
+    kind: str, sandbox: Sandbox, flux: ShortAPIFlux, tmp_path: Path
+) -> None:
+    """A picture's host is a stranger: the key is not sent there at all."""
+    job = await flux.ainvoke("a fox")
+    sandbox.inject(Fault("image", kind, times=9))
+    with pytest.raises(ShortAPIError) as caught:
+        await job.asave(tmp_path)
+    assert _foreign(caught.value) == []
+    assert not any(_leaks(shown) for shown in _shown(caught.value))
+    images = [call for call in sandbox.calls if call.on == "image"]
+    assert images
+    assert not any("authorization" in map(str.lower, call.header_names) for call in images)
+
+
+# --- the search itself --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spelling", sorted(SPELLINGS))
+def test_a_planted_leak_is_found(spelling: str) -> None:
+    """A search that finds nothing proves something only if it can find."""
+    assert _leaks(f"Authorization: Bearer {spelling} was sent")
+    assert _leaks(f"Bearer {spelling}".encode())
+
+
+def test_a_planted_foreign_error_is_found() -> None:
+    """Behind an error, hidden by ``from None`` or not."""
+    outer = ShortAPIError("x")
+    outer.__context__ = ValueError("between")
+    outer.__suppress_context__ = True
+    outer.__context__.__cause__ = requests.ConnectionError(f"Bearer {KEY}")
+    assert _foreign(outer) == ["requests.exceptions.ConnectionError"]
+    assert any(_leaks(shown) for shown in _shown(outer))
+
+
+def test_a_planted_leak_in_a_trace_is_found() -> None:
+    """The recorder keeps inputs, outputs, errors and metadata, of children too."""
+
+    def fail(_input: object) -> None:
+        raise ShortAPIError(f"Bearer {KEY}")
+
+    leaky: list[tuple[RunnableLambda[Any, Any], Any, dict[str, Any]]] = [
+        (RunnableLambda(lambda _input: 1), KEY, {}),
+        (RunnableLambda(lambda _input: KEY), "x", {}),
+        (RunnableLambda(fail), "x", {}),
+        (RunnableLambda(lambda _input: 1), "x", {"metadata": {"said": KEY}}),
+        (RunnableLambda(lambda _input: RunnableLambda(lambda _input: KEY)), "x", {}),
+    ]
+    for runnable, input_, config in leaky:
+        recorder = _Recorder()
+        given: Any = {**config, "callbacks": [recorder]}
+        runnable.with_fallbacks([RunnableLambda(lambda _input: 2)]).invoke(input_, given)
+        assert _leaks(recorder.sent())

@@ -1,0 +1,220 @@
+"""What a model reads about a job or a failure, and what goes with it as artifact."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any, get_type_hints
+
+import pytest
+
+from langchain_shortapi_flux import FluxImage, FluxJob, FluxRequest
+from langchain_shortapi_flux.errors import (
+    AuthenticationFailed,
+    Charge,
+    ConfigurationError,
+    CreateOutcomeUnknown,
+    DownloadFailed,
+    InsufficientBalance,
+    InvalidRequest,
+    JobFailed,
+    JobTimeout,
+    RateLimited,
+    ServiceUnavailable,
+    ShortAPIError,
+    UnexpectedReply,
+)
+from langchain_shortapi_flux.tool_content import (
+    FailureArtifact,
+    JobArtifact,
+    failure_artifact,
+    failure_text,
+    job_artifact,
+    job_text,
+)
+
+PROMPT = "a fox that nobody else may know of"
+REQUEST = FluxRequest(prompt=PROMPT, aspect_ratio="16:9", num_images=2, performance="schnell")
+JOB = FluxJob(
+    job_id="ab12",
+    status="succeeded",
+    request=REQUEST,
+    images=(FluxImage(url="https://x.example/1.png"), FluxImage(url="https://x.example/2.png")),
+    cost=Decimal("0.002"),
+    charge="charged",
+    queries=3,
+    elapsed=2.34567,
+    model="shortapi/flux-1.0/text-to-image",
+    base_url="https://api.shortapi.ai",
+)
+
+
+def _changed(**fields: Any) -> FluxJob:
+    return JOB.model_copy(update=fields)
+
+
+def test_the_text_of_a_job() -> None:
+    """Short, and each fact once: a model repeats what it reads."""
+    assert job_text(JOB) == (
+        "Made 2 images: aspect ratio 16:9, schnell, job ab12, cost 0.002 USD.\n"
+        "1. https://x.example/1.png\n"
+        "2. https://x.example/2.png\n"
+        "The URLs are temporary: pass them on exactly as they are, and soon."
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "says", "says_not"),
+    [
+        ({"images": JOB.images[:1]}, "Made 1 image (of 2 asked for):", "images"),
+        ({"cost": None}, "job ab12.\n", "cost"),
+        ({"request": None}, "Made 2 images: job ab12, cost 0.002 USD.", "None"),
+        ({"error": "note: refunded"}, "(note: refunded)", "None"),
+        (
+            {"images": (FluxImage.from_bytes(b"xxxxx", "image/png"),)},
+            "1. data:image/png (5 bytes, inside the reply)",
+            "xxxxx",
+        ),
+    ],
+)
+def test_the_text_says_what_is_different(fields: dict[str, Any], says: str, says_not: str) -> None:
+    """Fewer pictures than asked, no cost reported, a job known by its id alone."""
+    text = job_text(_changed(**fields))
+    assert says in text
+    assert says_not not in text
+
+
+def test_the_artifact_of_a_job() -> None:
+    """Plain JSON types: a checkpoint gives it back as it was."""
+    artifact = job_artifact(JOB)
+    assert artifact == {
+        "type": "flux_job",
+        "version": 1,
+        "job_id": "ab12",
+        "status": "succeeded",
+        "charge": "charged",
+        "cost": "0.002",
+        "images": [{"url": "https://x.example/1.png"}, {"url": "https://x.example/2.png"}],
+        "aspect_ratio": "16:9",
+        "num_images": 2,
+        "performance": "schnell",
+        "model": "shortapi/flux-1.0/text-to-image",
+        "base_url": "https://api.shortapi.ai",
+        "elapsed": 2.346,
+    }
+    assert json.loads(json.dumps(artifact)) == artifact
+    assert set(artifact) == set(get_type_hints(JobArtifact))
+
+
+def test_the_prompt_is_in_neither() -> None:
+    """The artifact lies in every checkpoint, and the model knows its own prompt."""
+    assert PROMPT not in job_text(JOB)
+    assert PROMPT not in json.dumps(job_artifact(JOB))
+
+
+def test_the_artifact_of_a_job_known_by_its_id() -> None:
+    """What is not known is null; nothing is guessed."""
+    artifact = job_artifact(FluxJob(job_id="ab12", status="succeeded"))
+    known = {name: value for name, value in artifact.items() if value is not None}
+    assert known == {
+        "type": "flux_job",
+        "version": 1,
+        "job_id": "ab12",
+        "status": "succeeded",
+        "charge": "unknown",
+        "images": [],
+        "elapsed": 0.0,
+    }
+
+
+AGAIN = "Do not call again with the same arguments"
+
+# What a model must read about each failure, and what it must not.
+ADVICE: list[tuple[ShortAPIError, str, str, str]] = [
+    (ConfigurationError("no key"), "Nothing was charged.", "Tell the user", "again in"),
+    (
+        InvalidRequest("num_images=3: allowed are 1, 2, 4, 8"),
+        "Nothing was charged.",
+        "Correct the arguments and call again.",
+        "second job",
+    ),
+    (AuthenticationFailed("bad key"), "Nothing was charged.", "will not help", "again in"),
+    (InsufficientBalance("no money"), "Nothing was charged.", "will not help", "again in"),
+    (RateLimited("429"), "Nothing was charged.", "tried again in a minute", "will not help"),
+    (ServiceUnavailable("3000"), "Nothing was charged.", "tried again in a minute", AGAIN),
+    (
+        CreateOutcomeUnknown("no answer came"),
+        "Whether it was charged is not known.",
+        AGAIN,
+        "a minute",
+    ),
+    (
+        JobFailed("job ab12 failed", job_id="ab12", charge="refunded"),
+        "It was charged and refunded.",
+        "buys a new job",
+        "a minute",
+    ),
+    (
+        JobFailed("job ab12 failed", job_id="ab12", charge="charged"),
+        "It was charged.",
+        "buys a new job",
+        "a minute",
+    ),
+    (JobTimeout("too slow", job_id="ab12"), "It was charged.", AGAIN, "a minute"),
+    (
+        UnexpectedReply("no pictures", job_id="ab12", charge="charged"),
+        "It was charged.",
+        AGAIN,
+        "a minute",
+    ),
+    (DownloadFailed("gone", job_id="ab12"), "It was charged.", "do not buy it again", "a minute"),
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "charged", "advice", "says_not"),
+    ADVICE,
+    ids=[f"{type(row[0]).__name__}-{row[0].charge}" for row in ADVICE],
+)
+def test_the_text_of_a_failure(
+    error: ShortAPIError, charged: str, advice: str, says_not: str
+) -> None:
+    """What happened, whether it was charged, what to do: a model that does not know buys again."""
+    text = failure_text(error)
+    assert text.startswith(f"No image: {error}")
+    assert charged in text
+    assert advice in text
+    assert says_not not in text
+    if error.job_id is not None:
+        assert error.job_id in text
+
+
+def test_every_error_has_its_row() -> None:
+    """A new error needs words of its own, or a decision that it needs none."""
+
+    def leaves(kind: type[ShortAPIError]) -> set[type[ShortAPIError]]:
+        below = kind.__subclasses__()
+        return set().union(*map(leaves, below)) if below else {kind}
+
+    assert {type(row[0]) for row in ADVICE} == leaves(ShortAPIError)
+
+
+@pytest.mark.parametrize("charge", ["none", "charged", "refunded", "unknown"])
+def test_the_artifact_of_a_failure(charge: Charge) -> None:
+    """Programs read it: which error, which job, was it charged, may it be repeated."""
+    error = JobFailed("it failed", job_id="ab12", charge=charge, status_code=200)
+    artifact = failure_artifact(error)
+    assert artifact == {
+        "type": "flux_failure",
+        "version": 1,
+        "error": "JobFailed",
+        "message": "it failed (job ab12)",
+        "job_id": "ab12",
+        "charge": charge,
+        "status_code": 200,
+        "is_retryable": False,
+        "advice": "Calling again buys a new job; do so only with a changed prompt.",
+    }
+    assert json.loads(json.dumps(artifact)) == artifact
+    assert set(artifact) == set(get_type_hints(FailureArtifact))
+    assert failure_artifact(RateLimited("429"))["is_retryable"] is True
