@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from queue import Queue
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import requests
@@ -578,7 +578,7 @@ class Listener:
         self.server = HTTPServer(("127.0.0.1", 0), Handler)
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
 
-    def __enter__(self) -> "Listener":
+    def __enter__(self) -> Self:
         """Start."""
         self.thread.start()
         return self
@@ -701,7 +701,7 @@ class TestLife:
     def test_settings_that_make_no_sense_are_refused(self) -> None:
         """At construction, where the mistake is."""
         with pytest.raises(ValueError, match="allow_remote=True"):
-            Sandbox(host="0.0.0.0")  # noqa: S104 - it is what must be refused
+            Sandbox(host="0.0.0.0")
         with pytest.raises(ValueError, match="balance"):
             Sandbox(balance="much")
         with pytest.raises(ValueError, match="job_seconds"):
@@ -715,7 +715,7 @@ class TestLife:
 
     def test_a_wildcard_host_serves_the_name_it_was_called_by(self) -> None:
         """Image URLs must work for whoever asked, not only on this machine."""
-        everywhere = "0.0.0.0"  # noqa: S104 - with allow_remote, on purpose
+        everywhere = "0.0.0.0"
         with Sandbox(host=everywhere, allow_remote=True, job_seconds=0) as sandbox:
             caller = Caller(sandbox)
             with caller.session:
@@ -740,7 +740,7 @@ class TestLife:
             "try:\n    Sandbox().start()\n"
             "except ImportError as error:\n    print(error)\n"
         )
-        done = subprocess.run(  # noqa: S603 - our own interpreter
+        done = subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, check=True
         )
         assert "pip install 'langchain-shortapi-flux[sandbox]'" in done.stdout
@@ -754,7 +754,7 @@ class TestCommandLine:
     @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
     def test_it_serves_until_told_to_end(self, name: str) -> None:
         """It prints all that a client needs, and ends without a traceback."""
-        with subprocess.Popen(  # noqa: S603 - our own interpreter
+        with subprocess.Popen(
             [*self.COMMAND, "--port", "0", "--job-seconds", "0", "--api-key", "k1 k2"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -786,7 +786,7 @@ class TestCommandLine:
     def test_a_port_in_use_ends_with_one_line(self, sandbox: Sandbox) -> None:
         """The commonest failure of a first try."""
         port = sandbox.base_url.rsplit(":", 1)[1]
-        done = subprocess.run(  # noqa: S603 - our own interpreter
+        done = subprocess.run(
             [*self.COMMAND, "--port", port], capture_output=True, text=True, check=False
         )
         assert done.returncode == 2
