@@ -1,5 +1,7 @@
 """Pictures from Flux on ShortAPI for LangChain: the Runnable ``ShortAPIFlux`` and a tool."""
 
+from typing import TYPE_CHECKING, Any
+
 from langchain_shortapi_flux.errors import (
     AuthenticationFailed,
     ConfigurationError,
@@ -9,6 +11,7 @@ from langchain_shortapi_flux.errors import (
     InvalidRequest,
     JobFailed,
     JobTimeout,
+    LedgerFailed,
     NotCreated,
     RateLimited,
     ServiceUnavailable,
@@ -17,10 +20,14 @@ from langchain_shortapi_flux.errors import (
 )
 from langchain_shortapi_flux.flux_input import FluxInput
 from langchain_shortapi_flux.job import FluxImage, FluxJob, FluxRequest
+from langchain_shortapi_flux.ledger import Ledger, MemoryLedger
 from langchain_shortapi_flux.runnable import ShortAPIFlux
 from langchain_shortapi_flux.tool import ShortAPIFluxTool
 from langchain_shortapi_flux.version import __version__
 from langchain_shortapi_flux.waiting import PollPolicy, RetryLimits
+
+if TYPE_CHECKING:
+    from langchain_shortapi_flux.sql_ledger import SqlLedger
 
 __all__ = [
     "AuthenticationFailed",
@@ -35,6 +42,9 @@ __all__ = [
     "InvalidRequest",
     "JobFailed",
     "JobTimeout",
+    "Ledger",
+    "LedgerFailed",
+    "MemoryLedger",
     "NotCreated",
     "PollPolicy",
     "RateLimited",
@@ -43,6 +53,15 @@ __all__ = [
     "ShortAPIError",
     "ShortAPIFlux",
     "ShortAPIFluxTool",
+    "SqlLedger",
     "UnexpectedReply",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "SqlLedger":  # only on demand: SQLAlchemy is an extra, and takes a while to import
+        from langchain_shortapi_flux.sql_ledger import SqlLedger  # noqa: PLC0415
+
+        return SqlLedger
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -151,7 +151,7 @@ def _run(flux: ShortAPIFlux, prefix: str, options: argparse.Namespace, watch: _W
             for name in ("aspect_ratio", "num_images", "performance")
             if getattr(options, name) is not None
         }
-        request = read_input(options.prompt, asked)
+        request = read_input(options.prompt, asked).request
         _require_writable(options.output)
         watch.creating = True
         for job in flux.stream(request):

@@ -15,31 +15,44 @@ from langchain_shortapi_flux.connection import (
     Connection,
     why_lost,
 )
+from langchain_shortapi_flux.ledger import perform_ledger_act
 from langchain_shortapi_flux.loop_session import Contact, loop_session
-from langchain_shortapi_flux.wire import HttpRequest, Lost
+from langchain_shortapi_flux.wire import HttpReply, HttpRequest, Lost
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from langchain_shortapi_flux.job import FluxJob
     from langchain_shortapi_flux.job_flow import Answer, JobFlow
+    from langchain_shortapi_flux.ledger import Ledger
 
 
 async def run(
     flow: JobFlow,
     connection: Connection,
+    ledger: Ledger,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> AsyncIterator[FluxJob]:
+) -> AsyncGenerator[FluxJob]:
     """Yield each new snapshot of the job, the last one when it has ended."""
-    shown, answer = None, None
+    shown: FluxJob | None = None
+    answer: Answer | None = None
     async with loop_session(connection) as session:
         try:
             while True:
                 step = flow.send(answer)
                 if step.job is not None and step.job is not shown:
                     yield (shown := step.job)
-                await sleep(step.wait)
-                answer = await perform(step.act, session, connection) if step.act else None
+                if step.wait:
+                    await sleep(step.wait)
+                match step.act:
+                    case None:
+                        answer = None
+                    case HttpRequest():
+                        answer = await perform(step.act, session, connection)
+                    case act if ledger.blocking:
+                        answer = await asyncio.to_thread(perform_ledger_act, ledger, act)
+                    case act:
+                        answer = perform_ledger_act(ledger, act)
         except StopIteration as end:
             yield end.value
         finally:
@@ -48,7 +61,7 @@ async def run(
 
 async def perform(
     act: HttpRequest, session: aiohttp.ClientSession, connection: Connection
-) -> Answer:
+) -> HttpReply | Lost:
     """Make one call and give its reply, or say that none came and whether anything was sent."""
     contact = Contact()
     try:

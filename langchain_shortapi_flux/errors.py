@@ -10,6 +10,7 @@ It knows nothing of HTTP, of jobs as objects or of LangChain's runtime.
     │   ├── InvalidRequest           refused here, or by the service (also ValueError)
     │   ├── AuthenticationFailed     the service does not accept the key
     │   ├── InsufficientBalance      the service says that the balance is too low
+    │   ├── LedgerFailed             the ledger could not be asked, so nothing was bought
     │   ├── RateLimited              the service said: too many requests (may be repeated)
     │   └── ServiceUnavailable       never reached, or code 3000 (may be repeated)
     ├── CreateOutcomeUnknown         create was sent, its answer lost: perhaps charged
@@ -48,6 +49,7 @@ __all__ = [
     "InvalidRequest",
     "JobFailed",
     "JobTimeout",
+    "LedgerFailed",
     "NotCreated",
     "RateLimited",
     "ServiceUnavailable",
@@ -129,6 +131,12 @@ class InsufficientBalance(NotCreated):
     """The service refused create because the prepaid balance is too low."""
 
 
+class LedgerFailed(NotCreated):
+    """The ledger could not say what was bought before, so nothing was bought. May be repeated."""
+
+    is_retryable = True
+
+
 class RateLimited(NotCreated, ModelRateLimitError):
     """The service answered create with HTTP 429 on every attempt. May be repeated later."""
 
@@ -149,7 +157,14 @@ class CreateOutcomeUnknown(ShortAPIError):
 
     Nothing in this package repeats create after this, because the service documents no
     idempotency key. Look at the account's job list before asking again.
+
+    Attributes:
+        key: What the purchase is known by in the ledger, if it has a key.
+        claimed_at: When it was claimed there, in Unix seconds.
     """
+
+    key: str | None = None
+    claimed_at: float | None = None
 
 
 class JobFailed(ShortAPIError):

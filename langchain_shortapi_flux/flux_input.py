@@ -7,27 +7,52 @@ knows nothing of the service.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from langchain_core.messages import BaseMessage
 from langchain_core.prompt_values import PromptValue
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from langchain_shortapi_flux.errors import InvalidRequest
 from langchain_shortapi_flux.job import FluxRequest, describe_invalid
+from langchain_shortapi_flux.ledger import Repeat
 
 if TYPE_CHECKING:
     from langchain_core.messages import MessageLikeRepresentation
+    from langchain_core.runnables import RunnableConfig
+
 
 FluxInput = str | dict[str, Any] | FluxRequest | PromptValue | BaseMessage | list[BaseMessage]
 """What a ``ShortAPIFlux`` takes: the prompt as text, a dict with the fields of ``FluxRequest``, a
 ``FluxRequest``, or what a prompt template or a chat model gives (the text of the last message)."""
 
 
-def read_input(value: FluxInput, options: Mapping[str, Any]) -> FluxRequest:
+class Asked(FluxRequest):
+    """A request, and what its caller said about buying it once. Never on the wire.
+
+    Attributes:
+        request_key: The caller's name for this purchase; the same name never buys twice.
+        on_unknown: See ``ShortAPIFlux.on_unknown``; None leaves it to the Runnable.
+        on_failed: See ``ShortAPIFlux.on_failed``; None leaves it to the Runnable.
+    """
+
+    request_key: Annotated[str, Field(pattern=r"\S", max_length=1000)] | None = None
+    on_unknown: Repeat | None = None
+    on_failed: Repeat | None = None
+
+    @property
+    def request(self) -> FluxRequest:
+        """What is asked for, alone."""
+        return FluxRequest.model_validate(self.model_dump(include=set(FluxRequest.model_fields)))
+
+
+def read_input(
+    value: FluxInput, options: Mapping[str, Any], config: RunnableConfig | None = None
+) -> Asked:
     """The request in an input. ``options`` (bound or passed by keyword) win over the input's own.
 
-    An option that is None is unset, and wins over nothing.
+    An option that is None is unset, and wins over nothing. A ``request_key`` may also stand in
+    ``config["configurable"]``.
 
     Raises:
         InvalidRequest: There is no prompt in it, or a field is unknown or out of range. Nothing
@@ -36,13 +61,19 @@ def read_input(value: FluxInput, options: Mapping[str, Any]) -> FluxRequest:
     problem: str
     given = {name: option for name, option in options.items() if option is not None}
     try:
-        return FluxRequest.model_validate({**_fields(value), **given})
+        fields = {**_configured(config), **_fields(value), **given}
+        return Asked.model_validate(fields)
     except ValidationError as error:
-        problem = describe_invalid(error.errors(), list(FluxRequest.model_fields))
+        problem = describe_invalid(error.errors(), list(Asked.model_fields))
     except _NoPrompt as error:
         problem = str(error)
     # Raised out here, so that pydantic's error, which holds the whole input, is not its context.
     raise InvalidRequest(f"invalid request: {problem}; nothing was sent")
+
+
+def _configured(config: RunnableConfig | None) -> dict[str, Any]:
+    key = ((config or {}).get("configurable") or {}).get("request_key")
+    return {} if key is None else {"request_key": key}
 
 
 class _NoPrompt(Exception):

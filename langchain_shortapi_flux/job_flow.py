@@ -13,6 +13,7 @@ driver performs each act and sends back the answer.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ from langchain_shortapi_flux.errors import (
     UnexpectedReply,
 )
 from langchain_shortapi_flux.job import FluxJob, FluxRequest
+from langchain_shortapi_flux.ledger import Entry, LedgerAct, LedgerTrouble
 from langchain_shortapi_flux.wire import (
     Accepted,
     HttpReply,
@@ -44,9 +46,11 @@ from langchain_shortapi_flux.wire import (
 if TYPE_CHECKING:
     from langchain_shortapi_flux.waiting import PollPolicy, RetryLimits
 
-Act = HttpRequest
+logger = logging.getLogger("langchain_shortapi_flux")
+
+Act = HttpRequest | LedgerAct
 """What a job needs from the outside world. Each driver knows how to perform each kind."""
-Answer = HttpReply | Lost
+Answer = HttpReply | Lost | Entry | LedgerTrouble
 """What comes of an act. The first ``send`` and a step without an act take None."""
 
 
@@ -95,17 +99,22 @@ class Circumstances:
         return self.timeout - self.elapsed()
 
 
-def buy_job(
-    request: FluxRequest, model: str, callback_url: str | None, here: Circumstances
-) -> JobFlow:
+@dataclass(frozen=True)
+class Order:
+    """What is to be bought: the request with its options filled in, of which model."""
+
+    request: FluxRequest
+    model: str
+    callback_url: str | None = None
+
+
+def buy_job(order: Order, here: Circumstances) -> JobFlow:
     """Create a job and follow it to its end: everything that ``invoke`` and ``stream`` do."""
-    job = yield from create_job(request, model, callback_url, here)
+    job = yield from create_job(order, here)
     return (yield from follow_job(job, here))
 
 
-def create_job(
-    request: FluxRequest, model: str, callback_url: str | None, here: Circumstances
-) -> JobFlow:
+def create_job(order: Order, here: Circumstances) -> JobFlow:
     """Buy a job and return its first snapshot. Costs money, once.
 
     Create is sent again only where the service provably made no job: it was never reached, it
@@ -115,12 +124,16 @@ def create_job(
         NotCreated: One of its kinds; nothing was charged.
         CreateOutcomeUnknown: Create went out and no clear answer came back.
     """
-    act = create_request(request, model, callback_url)
+    act = create_request(order.request, order.model, order.callback_url)
     refusal: NotCreated = ServiceUnavailable("create was not sent: no time was left")
     failures, wait = 0, 0.0
     while wait < here.time_left():
         # The wait comes first, so what is left then is what the exchange itself may take.
-        answer = yield Step(None, wait, replace(act, time_left=here.time_left() - wait))
+        try:
+            answer = yield Step(None, wait, replace(act, time_left=here.time_left() - wait))
+        except GeneratorExit:
+            logger.warning("stopped while a create was under way; it may have been charged")
+            raise
         if isinstance(answer, Lost):
             if answer.sent:
                 raise CreateOutcomeUnknown(_unknown_outcome(f"no answer came ({answer.reason})"))
@@ -132,11 +145,11 @@ def create_job(
                 return FluxJob(
                     job_id=found.job_id,
                     status="pending",
-                    request=request,
+                    request=order.request,
                     cost=found.cost,
                     charge="charged",
                     elapsed=here.elapsed(),
-                    model=model,
+                    model=order.model,
                     base_url=here.base_url,
                 )
             if not isinstance(found, Refused):
@@ -242,7 +255,15 @@ def _query(
     job: FluxJob, wait: float, here: Circumstances
 ) -> Generator[Step, Answer | None, Record | _Nothing]:
     act = replace(query_request(job.job_id), time_left=here.time_left() - wait)
-    answer = yield Step(job, wait, act)
+    try:
+        answer = yield Step(job, wait, act)
+    except GeneratorExit:
+        logger.warning(
+            "stopped waiting for job %s; it goes on, and follow(%r) picks it up",
+            job.job_id,
+            job.job_id,
+        )
+        raise
     if isinstance(answer, Lost):
         return _Nothing(answer.reason)
     found = read_query(_reply(answer), loopback=here.loopback)

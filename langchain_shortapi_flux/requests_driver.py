@@ -16,22 +16,28 @@ from langchain_shortapi_flux.connection import (
     Connection,
     why_lost,
 )
-from langchain_shortapi_flux.wire import HttpRequest, Lost
+from langchain_shortapi_flux.ledger import perform_ledger_act
+from langchain_shortapi_flux.wire import HttpReply, HttpRequest, Lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from langchain_shortapi_flux.job import FluxJob
     from langchain_shortapi_flux.job_flow import Answer, JobFlow
+    from langchain_shortapi_flux.ledger import Ledger
 
 READ_CHUNK_BYTES = 64 * 2**10
 
 
 def run(
-    flow: JobFlow, connection: Connection, sleep: Callable[[float], None] = time.sleep
+    flow: JobFlow,
+    connection: Connection,
+    ledger: Ledger,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[FluxJob]:
     """Yield each new snapshot of the job, the last one when it has ended."""
-    shown, answer = None, None
+    shown: FluxJob | None = None
+    answer: Answer | None = None
     with requests.Session() as session:
         session.trust_env = False  # .netrc would replace the key; the rest is connection's
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -40,15 +46,24 @@ def run(
                 step = flow.send(answer)
                 if step.job is not None and step.job is not shown:
                     yield (shown := step.job)
-                sleep(step.wait)
-                answer = perform(step.act, session, connection) if step.act else None
+                if step.wait:
+                    sleep(step.wait)
+                match step.act:
+                    case None:
+                        answer = None
+                    case HttpRequest():
+                        answer = perform(step.act, session, connection)
+                    case act:
+                        answer = perform_ledger_act(ledger, act)
         except StopIteration as end:
             yield end.value
         finally:
             flow.close()
 
 
-def perform(act: HttpRequest, session: requests.Session, connection: Connection) -> Answer:
+def perform(
+    act: HttpRequest, session: requests.Session, connection: Connection
+) -> HttpReply | Lost:
     """Make one call and give its reply, or say that none came and whether anything was sent."""
     ends = time.monotonic() + act.time_left
     if not act.repeatable:
@@ -80,9 +95,8 @@ def perform(act: HttpRequest, session: requests.Session, connection: Connection)
 def _read(response: requests.Response, ends: float) -> bytes:
     # One recv at a time: the socket's timeout alone would let a dripping body outlive the deadline.
     body = bytearray()
-    while len(body) <= REPLY_LIMIT_BYTES and (
-        chunk := response.raw.read1(READ_CHUNK_BYTES, decode_content=True)
-    ):
+    response.raw.decode_content = True
+    while len(body) <= REPLY_LIMIT_BYTES and (chunk := response.raw.read1(READ_CHUNK_BYTES)):
         body += chunk
         if time.monotonic() > ends:
             raise TimeoutError

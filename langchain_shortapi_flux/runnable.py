@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import random
 import time
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
 
 from langchain_core.runnables import RunnableSerializable
-from pydantic import ConfigDict, Field, SecretStr, field_validator
+from langchain_core.runnables.config import ensure_config
+from pydantic import ConfigDict, Field, SecretStr, SkipValidation, field_validator
 from typing_extensions import override
 
 from langchain_shortapi_flux.connection import (
@@ -27,10 +30,17 @@ from langchain_shortapi_flux.connection import (
 from langchain_shortapi_flux.errors import ConfigurationError, InvalidRequest, NotCreated
 from langchain_shortapi_flux.flux_input import FluxInput, read_input
 from langchain_shortapi_flux.job import AspectRatio, FluxJob, ImageCount, Performance
+from langchain_shortapi_flux.ledger import (
+    Ledger,
+    MemoryLedger,
+    Repeat,
+    purchase_key,
+    request_digest,
+)
 from langchain_shortapi_flux.waiting import PollPolicy, RetryLimits
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 
     from langchain_core.load.serializable import (
         SerializedConstructor,
@@ -41,7 +51,8 @@ if TYPE_CHECKING:
     from langchain_core.runnables.retry import ExponentialJitterParams
     from langchain_core.runnables.utils import AnyConfigurableField
 
-    from langchain_shortapi_flux.job_flow import Circumstances, JobFlow
+    from langchain_shortapi_flux.job_flow import Circumstances, JobFlow, Order
+    from langchain_shortapi_flux.purchase_flow import Purchase
 
 FLUX_MODEL = "shortapi/flux-1.0/text-to-image"
 """The official page's model id."""
@@ -73,7 +84,12 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
     """
 
     # Inputs stay hidden in pydantic's errors: a misspelt argument may hold the key.
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        validate_assignment=True,
+        hide_input_in_errors=True,
+        arbitrary_types_allowed=True,
+    )
 
     api_key: SecretStr | None = Field(default_factory=key_from_environment)
     """The key. Default: ``SHORTAPI_KEY``, then ``SHORTAPI_API_KEY``. Never configurable."""
@@ -101,6 +117,15 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
     callback_url: str | None = None
     """Where the service POSTs the finished record, if set. Configuration only, no tool argument."""
 
+    ledger: SkipValidation[Ledger] = Field(default_factory=MemoryLedger, exclude=True, repr=False)
+    """Who keeps what was bought under which key: memory, or a ``SqlLedger`` among processes."""
+    claim_lease: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 90.0
+    """Seconds that a claim without a job id is believed to be alive. Create gives up before."""
+    on_unknown: Repeat = "raise"
+    """Where an earlier create under the key has no known outcome: say so, or buy again."""
+    on_failed: Repeat = "raise"
+    """Where the key's job failed and was refunded: say so again, or buy again."""
+
     @field_validator("api_key", mode="before")
     @classmethod
     def _read_key(cls, value: object) -> SecretStr | None:
@@ -113,10 +138,27 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
     def _read_base_url(cls, value: str) -> str:
         return read_base_url(value or base_url_from_environment())
 
+    @field_validator("ledger")
+    @classmethod
+    def _check_ledger(cls, value: Ledger) -> Ledger:
+        if not all(hasattr(value, name) for name in ("blocking", "claim", "bought", "ended")):
+            raise ValueError("allowed is a Ledger: MemoryLedger(), SqlLedger(url) or the like")
+        return value
+
     @field_validator("callback_url")
     @classmethod
     def _read_callback_url(cls, value: str | None) -> str | None:
         return read_callback_url(value)
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        """By settings: what two Runnables have bought so far does not make them different."""
+        if not isinstance(other, ShortAPIFlux):
+            return NotImplemented
+        settings = [{**one.__dict__, "ledger": None} for one in (self, other)]
+        return type(self) is type(other) and settings[0] == settings[1]
+
+    __hash__ = None  # type: ignore[assignment]
 
     # --- calling --------------------------------------------------------------------------------
 
@@ -124,7 +166,11 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
     def invoke(
         self, input: FluxInput, config: RunnableConfig | None = None, **kwargs: Any
     ) -> FluxJob:
-        """Create a job and wait for its end. ``kwargs`` are request options, and win over input."""
+        """Create a job and wait for its end.
+
+        ``kwargs`` are request options and win over the input's own. With a ``request_key`` (among
+        them, in an input dict, or in ``config["configurable"]``) the same key never buys twice.
+        """
         return self._call_with_config(self._invoke, input, config, run_type="tool", **kwargs)
 
     @override
@@ -271,30 +317,58 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
     async def _astream(
         self, inputs: AsyncIterator[FluxInput], **options: Any
     ) -> AsyncIterator[FluxJob]:
-        async for job in self._arun(self._buy_flow(await anext(inputs), options)):
-            yield job
+        flow = self._buy_flow(await anext(inputs), options)
+        async with aclosing(self._arun(flow)) as jobs:
+            async for job in jobs:
+                yield job
 
     def _run(self, flow: JobFlow) -> Iterator[FluxJob]:
         from langchain_shortapi_flux import requests_driver  # noqa: PLC0415 - on first use
 
-        return requests_driver.run(flow, self._connection())
+        return requests_driver.run(flow, self._connection(), self.ledger)
 
-    def _arun(self, flow: JobFlow) -> AsyncIterator[FluxJob]:
+    def _arun(self, flow: JobFlow) -> AsyncGenerator[FluxJob]:
         from langchain_shortapi_flux import aiohttp_driver  # noqa: PLC0415 - on first use
 
-        return aiohttp_driver.run(flow, self._connection())
+        return aiohttp_driver.run(flow, self._connection(), self.ledger)
 
     def _buy_flow(self, input: FluxInput, options: dict[str, Any]) -> JobFlow:
         from langchain_shortapi_flux.job_flow import buy_job  # noqa: PLC0415 - on first use
+        from langchain_shortapi_flux.purchase_flow import buy_job_once  # noqa: PLC0415
 
-        request = read_input(input, options).filled_from(self)
-        return buy_job(request, self.model, self.callback_url, self._circumstances())
+        order, purchase = self._order(input, options)
+        if purchase is None:
+            return buy_job(order, self._circumstances())
+        return buy_job_once(order, purchase, self._circumstances())
 
     def _create_flow(self, input: FluxInput, options: dict[str, Any]) -> JobFlow:
         from langchain_shortapi_flux.job_flow import create_job  # noqa: PLC0415 - on first use
+        from langchain_shortapi_flux.purchase_flow import create_job_once  # noqa: PLC0415
 
-        request = read_input(input, options).filled_from(self)
-        return create_job(request, self.model, self.callback_url, self._circumstances())
+        order, purchase = self._order(input, options)
+        if purchase is None:
+            return create_job(order, self._circumstances())
+        return create_job_once(order, purchase, self._circumstances())
+
+    def _order(self, input: FluxInput, options: dict[str, Any]) -> tuple[Order, Purchase | None]:
+        """What is to be bought, and under which key, if it has one."""
+        from langchain_shortapi_flux.job_flow import Order  # noqa: PLC0415 - on first use
+        from langchain_shortapi_flux.purchase_flow import Purchase  # noqa: PLC0415
+
+        asked = read_input(input, options, ensure_config())
+        order = Order(asked.request.filled_from(self), self.model, self.callback_url)
+        if asked.request_key is None:
+            return order, None
+        return order, Purchase(
+            key=purchase_key(self.base_url, asked.request_key),
+            digest=request_digest(self.base_url, self.model, order.request),
+            holder=uuid4().hex,
+            lease=self.claim_lease,
+            on_unknown=asked.on_unknown or self.on_unknown,
+            on_failed=asked.on_failed or self.on_failed,
+            wall=time.time,
+            prompt=order.request.prompt,
+        )
 
     def _look_flow(self, job_id: str | FluxJob) -> JobFlow:
         from langchain_shortapi_flux.job_flow import look_at_job  # noqa: PLC0415 - on first use

@@ -31,7 +31,6 @@ from cassette_file import (
 )
 from pytest_recording.network import blocking_context
 from quick_flux import QUICK_POLL, QUICK_RETRY
-from vcr.stubs import VCRHTTPResponse  # type: ignore[import-untyped]
 from yaml import safe_load
 
 from langchain_shortapi_flux import PollPolicy, RetryLimits, ShortAPIFlux
@@ -245,7 +244,6 @@ def vcr_config(request: pytest.FixtureRequest) -> dict[str, Any]:
         "allow_playback_repeats": False,  # else a polled job stays queued for ever
         "before_record_request": partial(cleaned_request, origin=service.sandbox_origin),
         "before_record_response": partial(cleaned_reply, origin=service.sandbox_origin),
-        "custom_patches": ((VCRHTTPResponse, "read1", _read1),),
     }
 
 
@@ -253,11 +251,6 @@ def _first_line(request: pytest.FixtureRequest) -> str:
     shared = request.node.get_closest_marker("default_cassette") and request.cls
     doc = (request.cls if shared else request.function).__doc__ or ""
     return str(doc).strip().split("\n")[0]
-
-
-def _read1(reply: Any, *size: int, decode_content: bool = False) -> bytes:
-    # vcrpy's hands decode_content to io.BytesIO, which refuses it. A recorded body is plain.
-    return cast("bytes", reply._content.read1(*size))
 
 
 def pytest_recording_configure(config: pytest.Config, vcr: Any) -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from langchain_shortapi_flux import FluxJob, FluxRequest, PollPolicy, RetryLimits, ShortAPIError
-from langchain_shortapi_flux.job_flow import Circumstances, JobFlow, Step, buy_job
+from langchain_shortapi_flux.job_flow import Circumstances, JobFlow, Order, Step, buy_job
+from langchain_shortapi_flux.wire import HttpRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +66,12 @@ class Play:
     @property
     def paths(self) -> list[str]:
         """Where each act went, without its query string."""
-        return [step.act.path.partition("?")[0] for step in self.steps if step.act is not None]
+        return [act.path.partition("?")[0] for act in self.requests]
+
+    @property
+    def requests(self) -> list[HttpRequest]:
+        """Every call that was to be made."""
+        return [step.act for step in self.steps if isinstance(step.act, HttpRequest)]
 
     @property
     def creates(self) -> int:
@@ -107,5 +113,5 @@ def perform(
 def buy(answers: Sequence[Answer], *, exchange: float = 0.0, **changes: Any) -> Play:
     """Buy a job on paper, with the default policies unless told otherwise."""
     clock = Clock()
-    flow = buy_job(REQUEST, MODEL, None, here(clock, **changes))
+    flow = buy_job(Order(REQUEST, MODEL), here(clock, **changes))
     return perform(flow, answers, clock, exchange=exchange)

@@ -178,6 +178,8 @@ def test_interrupt_ends_with_130_and_the_job_id(with_key: Sandbox, tmp_path: Pat
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ,
+        # Where the suite runs in the background, interrupts are ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     ) as running:
         assert running.stderr is not None
         first = running.stderr.readline()

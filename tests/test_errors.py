@@ -29,6 +29,7 @@ from langchain_shortapi_flux.errors import (
     InvalidRequest,
     JobFailed,
     JobTimeout,
+    LedgerFailed,
     NotCreated,
     RateLimited,
     ServiceUnavailable,
@@ -41,6 +42,7 @@ NO_JOB_MADE = (
     InvalidRequest,
     AuthenticationFailed,
     InsufficientBalance,
+    LedgerFailed,
     RateLimited,
     ServiceUnavailable,
 )
@@ -97,7 +99,9 @@ def test_what_may_have_been_charged_is_no_error_that_people_retry(
 
 def test_is_retryable_only_where_no_job_was_made_and_it_may_help() -> None:
     """Retry middleware reads it."""
-    assert {kind for kind in ALL if kind.is_retryable} == {RateLimited, ServiceUnavailable}
+    assert {kind for kind in ALL if kind.is_retryable} == {
+        *(LedgerFailed, RateLimited, ServiceUnavailable)
+    }
     for kind in ALL:
         assert kind("x").is_retryable is kind.is_retryable
 

@@ -17,7 +17,8 @@ ROOT = Path(langchain_shortapi_flux.__file__).parent
 
 # Each file may import only files above it.
 ORDER = [
-    *("errors", "version", "loopback", "job", "waiting", "wire", "job_flow", "connection"),
+    *("errors", "version", "loopback", "job", "waiting", "wire", "ledger", "sql_ledger"),
+    *("job_flow", "purchase_flow", "connection"),
     *("loop_session", "requests_driver", "aiohttp_driver", "loop_thread", "image_files"),
     *("flux_input", "runnable", "tool_content", "tool", "__init__", "__main__"),
 ]

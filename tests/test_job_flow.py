@@ -48,7 +48,7 @@ from langchain_shortapi_flux import (
     ShortAPIError,
     UnexpectedReply,
 )
-from langchain_shortapi_flux.job_flow import create_job, follow_job, look_at_job
+from langchain_shortapi_flux.job_flow import Order, create_job, follow_job, look_at_job
 
 if TYPE_CHECKING:
     from langchain_shortapi_flux.wire import HttpReply, Lost
@@ -80,7 +80,7 @@ def test_each_step_of_a_job_that_takes_a_while() -> None:
     play = buy((CREATED, *[RUNNING] * 6, SUCCEEDED))
     assert play.paths == ["/job/create", *["/job/query"] * 7]
     assert play.waits == [0.0, 2.0, *[0.4] * 5, 0.4]
-    acts = [step.act for step in play.steps if step.act]
+    acts = play.requests
     assert acts[0].method == "POST"
     assert not acts[0].repeatable
     assert {act.path for act in acts[1:]} == {f"/job/query?id={JOB_ID}"}
@@ -89,11 +89,11 @@ def test_each_step_of_a_job_that_takes_a_while() -> None:
 
 def test_the_first_step_carries_the_request_and_no_job() -> None:
     """Before create is accepted there is nothing to show: a fallback may still step in."""
-    first = buy((CREATED, SUCCEEDED)).steps[0]
-    assert first.job is None
-    assert first.act is not None
-    assert first.act.body is not None
-    assert json.loads(first.act.body) == {
+    play = buy((CREATED, SUCCEEDED))
+    assert play.steps[0].job is None
+    body = play.requests[0].body
+    assert body is not None
+    assert json.loads(body) == {
         "model": MODEL,
         "args": {
             "prompt": "a fox",
@@ -129,7 +129,7 @@ def test_each_query_gives_a_new_snapshot() -> None:
 def test_each_act_may_take_what_is_left_after_its_wait() -> None:
     """Queueing for a socket has no timeout of its own: the deadline must travel with the act."""
     play = buy((CREATED, RUNNING, SUCCEEDED), timeout=10.0)
-    left = [round(step.act.time_left, 6) for step in play.steps if step.act]
+    left = [round(act.time_left, 6) for act in play.requests]
     assert left == [10.0, 8.0, 7.6]
 
 
@@ -333,7 +333,7 @@ def test_retry_after_in_both_its_forms(call: str, headers: dict[str, str], wait:
 def test_a_create_wait_beyond_the_deadline_raises_the_refusal_at_once() -> None:
     """Waiting on would only delay the news that nothing was bought."""
     clock = Clock()
-    flow = create_job(REQUEST, MODEL, None, here(clock, timeout=20.0))
+    flow = create_job(Order(REQUEST, MODEL), here(clock, timeout=20.0))
     play = perform(flow, (said({}, 429, Retry_After="30"),), clock)
     assert isinstance(play.error, RateLimited)
     assert play.waits == [0.0]
@@ -572,7 +572,7 @@ def test_a_refused_look_ends_at_once() -> None:
 
 def test_a_driver_that_answers_nonsense_is_told_so() -> None:
     """A bug in a driver must not pass for a reply of the service."""
-    flow = create_job(REQUEST, MODEL, None, here(Clock()))
+    flow = create_job(Order(REQUEST, MODEL), here(Clock()))
     next(flow)
     with pytest.raises(TypeError, match="a driver answered an HTTP request with NoneType"):
         flow.send(None)

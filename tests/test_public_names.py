@@ -20,6 +20,9 @@ PUBLIC: dict[str, list[str]] = {
         "InvalidRequest",
         "JobFailed",
         "JobTimeout",
+        "Ledger",
+        "LedgerFailed",
+        "MemoryLedger",
         "NotCreated",
         "PollPolicy",
         "RateLimited",
@@ -28,6 +31,7 @@ PUBLIC: dict[str, list[str]] = {
         "ShortAPIError",
         "ShortAPIFlux",
         "ShortAPIFluxTool",
+        "SqlLedger",
         "UnexpectedReply",
         "__version__",
     ],
@@ -41,6 +45,7 @@ PUBLIC: dict[str, list[str]] = {
         "InvalidRequest",
         "JobFailed",
         "JobTimeout",
+        "LedgerFailed",
         "NotCreated",
         "RateLimited",
         "ServiceUnavailable",
@@ -73,6 +78,7 @@ def test_the_fields_of_the_runnable_and_the_arguments_of_the_tool() -> None:
     assert set(package.ShortAPIFlux.model_fields) == {
         *("name", "api_key", "base_url", "model", "aspect_ratio", "num_images", "performance"),
         *("timeout", "poll", "retry", "max_connections", "callback_url"),
+        *("ledger", "claim_lease", "on_unknown", "on_failed"),
     }
     assert list(package.ShortAPIFluxTool().args) == [
         *("prompt", "aspect_ratio", "num_images", "performance"),

@@ -19,6 +19,7 @@ from langchain_shortapi_flux.errors import (
     InvalidRequest,
     JobFailed,
     JobTimeout,
+    LedgerFailed,
     RateLimited,
     ServiceUnavailable,
     ShortAPIError,
@@ -142,6 +143,7 @@ ADVICE: list[tuple[ShortAPIError, str, str, str]] = [
     (InsufficientBalance("no money"), "Nothing was charged.", "will not help", "again in"),
     (RateLimited("429"), "Nothing was charged.", "tried again in a minute", "will not help"),
     (ServiceUnavailable("3000"), "Nothing was charged.", "tried again in a minute", AGAIN),
+    (LedgerFailed("locked"), "Nothing was charged.", "tried again in a minute", AGAIN),
     (
         CreateOutcomeUnknown("no answer came"),
         "Whether it was charged is not known.",

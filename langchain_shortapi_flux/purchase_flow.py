@@ -1,0 +1,231 @@
+"""Buying once: the flow around create and follow where a purchase has a key in a ledger.
+
+It knows what an entry found under the key means: which job is to be followed, what is answered
+without asking, and when nobody can tell. No I/O: clocks are passed in, keepers perform the acts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from langchain_shortapi_flux.errors import (
+    CreateOutcomeUnknown,
+    InvalidRequest,
+    JobFailed,
+    LedgerFailed,
+    NotCreated,
+    ShortAPIError,
+)
+from langchain_shortapi_flux.job import FluxJob
+from langchain_shortapi_flux.job_flow import (
+    Answer,
+    Circumstances,
+    JobFlow,
+    Order,
+    Step,
+    create_job,
+    follow_job,
+    logger,
+)
+from langchain_shortapi_flux.ledger import (
+    Bought,
+    Claim,
+    Ended,
+    Entry,
+    LedgerAct,
+    LedgerTrouble,
+    Repeat,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+CREATE_SHARE_OF_LEASE = 0.9
+"""Create gives up before its claim's lease ends, so that nobody takes the claim for dead."""
+CLAIM_LOOK_SECONDS = 0.05
+"""The first wait for another's claim to get its job id; the next are longer."""
+CLAIM_LOOK_SECONDS_MAX = 1.0
+
+
+@dataclass(frozen=True)
+class Purchase:
+    """Under which key a job is bought.
+
+    Attributes:
+        key: What the purchase is known by in the ledger.
+        digest: A hash of what is asked for.
+        holder: A token of this call alone.
+        lease: Seconds that a claim without a job id is believed to be alive.
+        on_unknown: What to do where an earlier create has no known outcome.
+        on_failed: What to do where the earlier job failed and was refunded.
+        wall: Unix seconds, for leases are compared among processes.
+        prompt: Kept by keepers that were told to store prompts.
+    """
+
+    key: str
+    digest: str
+    holder: str
+    lease: float
+    on_unknown: Repeat
+    on_failed: Repeat
+    wall: Callable[[], float]
+    prompt: str
+
+
+def buy_job_once(order: Order, purchase: Purchase, here: Circumstances) -> JobFlow:
+    """As ``buy_job``, but the same key never buys twice: the job is followed, or answered."""
+    job = yield from create_job_once(order, purchase, here)
+    if job.status == "succeeded":
+        return job
+    failure: JobFailed | None = None
+    try:
+        job = yield from follow_job(job, here, bought_now=job.charge == "charged")
+    except JobFailed as error:
+        failure = error
+    yield from _note(
+        Ended(purchase.key, "ended", outcome=_failed(failure) if failure else _outcome(job)), job
+    )
+    if failure is not None:
+        raise failure
+    return job
+
+
+def create_job_once(order: Order, purchase: Purchase, here: Circumstances) -> JobFlow:
+    """Claim the key and create, or give the job that the key stands for already.
+
+    Raises:
+        LedgerFailed: The ledger could not be asked; nothing was bought.
+        InvalidRequest: The key stands for other arguments.
+        CreateOutcomeUnknown: An earlier create under this key has no known outcome.
+        JobFailed: The key's job failed earlier.
+        NotCreated: As ``create_job``; the key is free again.
+    """
+    found = yield from _claim(purchase, here)
+    if found.holder != purchase.holder:
+        return _known(found, order, here)
+    lease_left = purchase.lease * CREATE_SHARE_OF_LEASE
+    here_for_create = replace(here, timeout=min(here.timeout, here.elapsed() + lease_left))
+    problem: ShortAPIError | None = None
+    try:
+        job = yield from create_job(order, here_for_create)
+    except NotCreated as error:
+        problem, act = error, Ended(purchase.key, "released", holder=purchase.holder)
+    except CreateOutcomeUnknown as error:
+        problem = _unknown(found, str(error), error.job_id)
+        act = Ended(purchase.key, "unknown", holder=purchase.holder)
+    if problem is not None:
+        yield from _note(act, None)
+        raise problem
+    # Before the job is shown to anyone: whoever leaves at the first snapshot leaves a trace.
+    yield from _note(Bought(purchase.key, purchase.holder, job.job_id), job)
+    return job
+
+
+def _claim(purchase: Purchase, here: Circumstances) -> Generator[Step, Answer | None, Entry]:
+    """Take the key, or find what stands under it once its outcome can be told."""
+    wait, looks, instead_of = 0.0, 0, None
+    while True:
+        found = yield Step(None, wait, _claim_act(purchase, wait, instead_of))
+        if not isinstance(found, Entry):
+            reason = found.reason if isinstance(found, LedgerTrouble) else "no answer"
+            raise LedgerFailed(f"the ledger could not be asked ({reason}); nothing was bought")
+        if found.holder == purchase.holder:
+            return found
+        if found.digest != purchase.digest:
+            raise InvalidRequest(
+                f"{purchase.key} stands for a request with other arguments; use another "
+                "request_key, or the same arguments; nothing was sent"
+            )
+        again = _may_be_replaced(found, purchase)
+        if again and instead_of != found.holder:
+            wait, instead_of = 0.0, found.holder
+            continue
+        if found.job_id is not None:
+            return found
+        left = min(found.lease_ends - purchase.wall(), here.time_left())
+        if found.state == "unknown" or left <= 0:
+            raise _unknown(found, "an earlier create under the same key got no clear answer", None)
+        wait = min(CLAIM_LOOK_SECONDS * 2 ** min(looks, 10), CLAIM_LOOK_SECONDS_MAX, left)
+        looks += 1
+
+
+def _claim_act(purchase: Purchase, wait: float, instead_of: str | None) -> Claim:
+    return Claim(
+        key=purchase.key,
+        digest=purchase.digest,
+        holder=purchase.holder,
+        now=purchase.wall() + wait,
+        lease=purchase.lease,
+        instead_of=instead_of,
+        prompt=purchase.prompt,
+    )
+
+
+def _may_be_replaced(found: Entry, purchase: Purchase) -> bool:
+    """Whether the caller asked to buy again in just this case, and may."""
+    if found.job_id is None:
+        over = found.state == "unknown" or found.lease_ends <= purchase.wall()
+        return over and purchase.on_unknown == "buy"
+    outcome = found.outcome or {}
+    refunded = outcome.get("status") == "failed" and outcome.get("charge") == "refunded"
+    return refunded and purchase.on_failed == "buy"
+
+
+def _known(found: Entry, order: Order, here: Circumstances) -> FluxJob:
+    """The job that an entry stands for: as it ended, or to be followed."""
+    job_id = found.job_id or ""
+    if found.outcome is None:
+        return FluxJob(
+            job_id=job_id,
+            status="pending",
+            request=order.request,
+            model=order.model,
+            base_url=here.base_url,
+            elapsed=here.elapsed(),
+        )
+    if found.outcome.get("status") == "failed":
+        raise JobFailed(
+            f"{found.outcome.get('message')} (known from the ledger; nothing was bought)",
+            job_id=job_id,
+            charge=found.outcome.get("charge", "unknown"),
+        )
+    return FluxJob.model_validate({**found.outcome, "request": order.request})
+
+
+def _outcome(job: FluxJob) -> dict[str, Any] | None:
+    """What is kept of a job that went well; None where its pictures could not be told again."""
+    if any(image.inline is not None for image in job.images):
+        return None
+    return job.model_dump(mode="json", exclude={"request", "queries", "elapsed"})
+
+
+def _failed(error: JobFailed) -> dict[str, Any]:
+    return {"status": "failed", "charge": error.charge, "message": str(error)}
+
+
+def _unknown(found: Entry, what: str, job_id: str | None) -> CreateOutcomeUnknown:
+    when = datetime.fromtimestamp(found.claimed_at, UTC).isoformat(timespec="seconds")
+    error = CreateOutcomeUnknown(
+        f"{what}: key {found.key}, claimed at {when}. A job may exist and may have been charged; "
+        'look at the account, then use on_unknown="buy" to buy all the same',
+        job_id=job_id,
+    )
+    error.key, error.claimed_at = found.key, found.claimed_at
+    return error
+
+
+def _note(act: LedgerAct, job: FluxJob | None) -> Generator[Step, Answer | None, None]:
+    """Let the ledger note something. Once a job is paid for, its failure must not lose the job."""
+    if isinstance(act, Ended) and act.result == "ended" and act.outcome is None:
+        return
+    answer = yield Step(None, 0.0, act)
+    if isinstance(answer, LedgerTrouble):
+        logger.error(
+            "the ledger could not note %s of key %s (%s); job %s",
+            type(act).__name__,
+            act.key,
+            answer.reason,
+            job.job_id if job is not None else "none",
+        )
