@@ -19,10 +19,12 @@ from langchain_shortapi_flux.errors import (
     UnexpectedReply,
 )
 from langchain_shortapi_flux.flux_input import FluxInput
+from langchain_shortapi_flux.get_job_tool import FluxGetJobTool
 from langchain_shortapi_flux.job import FluxImage, FluxJob, FluxRequest
 from langchain_shortapi_flux.ledger import Ledger, MemoryLedger
 from langchain_shortapi_flux.runnable import ShortAPIFlux
 from langchain_shortapi_flux.tool import ShortAPIFluxTool
+from langchain_shortapi_flux.toolkit import ShortAPIFluxToolkit
 from langchain_shortapi_flux.version import __version__
 from langchain_shortapi_flux.waiting import PollPolicy, RetryLimits
 
@@ -34,6 +36,7 @@ __all__ = [
     "ConfigurationError",
     "CreateOutcomeUnknown",
     "DownloadFailed",
+    "FluxGetJobTool",
     "FluxImage",
     "FluxInput",
     "FluxJob",
@@ -53,6 +56,7 @@ __all__ = [
     "ShortAPIError",
     "ShortAPIFlux",
     "ShortAPIFluxTool",
+    "ShortAPIFluxToolkit",
     "SqlLedger",
     "UnexpectedReply",
     "__version__",

@@ -34,11 +34,14 @@ class Asked(FluxRequest):
         request_key: The caller's name for this purchase; the same name never buys twice.
         on_unknown: See ``ShortAPIFlux.on_unknown``; None leaves it to the Runnable.
         on_failed: See ``ShortAPIFlux.on_failed``; None leaves it to the Runnable.
+        max_wait: Seconds after which this call stops waiting (``JobTimeout``), if that comes
+            before the Runnable's ``timeout``. It never cuts a create short.
     """
 
     request_key: Annotated[str, Field(pattern=r"\S", max_length=1000)] | None = None
     on_unknown: Repeat | None = None
     on_failed: Repeat | None = None
+    max_wait: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
     @property
     def request(self) -> FluxRequest:

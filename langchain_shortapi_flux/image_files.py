@@ -52,12 +52,14 @@ def require_writable(folder: Path) -> None:
         pass
 
 
-def save_job(job: FluxJob, folder: Path, *, prefix: str = "") -> list[Path]:
+def save_job(job: FluxJob, folder: Path, *, prefix: str, keep_existing: bool) -> list[Path]:
     """The blocking twin of ``asave_job``."""
-    return run_in_loop_thread(lambda: asave_job(job, folder, prefix=prefix))
+    return run_in_loop_thread(
+        lambda: asave_job(job, folder, prefix=prefix, keep_existing=keep_existing)
+    )
 
 
-async def asave_job(job: FluxJob, folder: Path, *, prefix: str = "") -> list[Path]:
+async def asave_job(job: FluxJob, folder: Path, *, prefix: str, keep_existing: bool) -> list[Path]:
     """Fetch every picture of a job and write it to ``folder``; see ``FluxJob.save``."""
     if not job.images:
         raise DownloadFailed(
@@ -71,7 +73,7 @@ async def asave_job(job: FluxJob, folder: Path, *, prefix: str = "") -> list[Pat
     async with _open_session(job, loopback=loopback) as session:
         results = await asyncio.gather(
             *(
-                _save(image, folder, stem, session, loopback=loopback)
+                _save(image, folder / stem, session, loopback, keep_existing)
                 for image, stem in zip(job.images, stems, strict=True)
             ),
             return_exceptions=True,
@@ -94,10 +96,16 @@ class _Problem(Exception):
 
 
 async def _save(
-    image: FluxImage, folder: Path, stem: str, session: aiohttp.ClientSession, *, loopback: bool
+    image: FluxImage,
+    stem: Path,
+    session: aiohttp.ClientSession,
+    loopback: bool,  # noqa: FBT001
+    keep_existing: bool,  # noqa: FBT001
 ) -> Path:
     # Asked before fetching, to save the fetch; writing makes sure of it once more.
-    if there := await asyncio.to_thread(lambda: sorted(folder.glob(f"{stem}.*"))):
+    if there := await asyncio.to_thread(lambda: sorted(stem.parent.glob(f"{stem.name}.*"))):
+        if keep_existing:
+            return there[0]
         raise _Problem(f"{there[0]} exists already and is not overwritten")
     content = image.inline
     if content is None:
@@ -105,7 +113,7 @@ async def _save(
     ending = image_ending(content)
     if ending is None:
         raise _Problem(f"{image.url} gave no PNG, JPEG, WebP or GIF but {_describe(content)}")
-    return await asyncio.to_thread(_write, folder / f"{stem}.{ending}", content)
+    return await asyncio.to_thread(_write, stem.with_name(f"{stem.name}.{ending}"), content)
 
 
 def image_ending(content: bytes) -> str | None:

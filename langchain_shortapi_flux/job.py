@@ -205,7 +205,9 @@ class FluxJob(BaseModel):
             for image in self.images
         ]
 
-    def save(self, folder: str | Path, *, prefix: str = "") -> list[Path]:
+    def save(
+        self, folder: str | Path, *, prefix: str = "", keep_existing: bool = False
+    ) -> list[Path]:
         """Fetch the pictures now and write them to ``folder`` (made if missing).
 
         Works inside a running event loop too, which it blocks meanwhile; ``asave`` does not.
@@ -213,6 +215,7 @@ class FluxJob(BaseModel):
         Args:
             folder: Where to write. Files are named ``<prefix><job id>-<index>.<type>``.
             prefix: Put before each name.
+            keep_existing: Take a file of a picture's name for that picture, saved before.
 
         Returns:
             The paths written, in the order of ``images``.
@@ -223,13 +226,15 @@ class FluxJob(BaseModel):
         """
         from langchain_shortapi_flux.image_files import save_job  # noqa: PLC0415 - a door
 
-        return save_job(self, Path(folder), prefix=prefix)
+        return save_job(self, Path(folder), prefix=prefix, keep_existing=keep_existing)
 
-    async def asave(self, folder: str | Path, *, prefix: str = "") -> list[Path]:
+    async def asave(
+        self, folder: str | Path, *, prefix: str = "", keep_existing: bool = False
+    ) -> list[Path]:
         """The async twin of ``save``."""
         from langchain_shortapi_flux.image_files import asave_job  # noqa: PLC0415 - a door
 
-        return await asave_job(self, Path(folder), prefix=prefix)
+        return await asave_job(self, Path(folder), prefix=prefix, keep_existing=keep_existing)
 
 
 def describe_invalid(errors: Sequence[Any], allowed: Sequence[str]) -> str:

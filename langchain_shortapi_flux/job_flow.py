@@ -79,6 +79,7 @@ class Circumstances:
         dice: Random numbers in [0, 1).
         timeout: Seconds for the whole job, from ``started``.
         started: What the clock said when the job's call began.
+        max_wait: Seconds after which following stops, if before ``timeout``. Never cuts a create.
     """
 
     base_url: str
@@ -89,6 +90,7 @@ class Circumstances:
     dice: Callable[[], float]
     timeout: float
     started: float
+    max_wait: float | None = None
 
     def elapsed(self) -> float:
         """Seconds since the call began."""
@@ -181,6 +183,8 @@ def follow_job(job: FluxJob, here: Circumstances, *, bought_now: bool = True) ->
         JobTimeout: It has not ended by the deadline.
         UnexpectedReply: The service refuses to answer, or the job ended without pictures.
     """
+    if here.max_wait is not None:
+        here = replace(here, timeout=min(here.timeout, here.max_wait))
     asked_from, failures, retry_after = here.clock(), 0, None
     trouble: str | None = None
     last_look = False

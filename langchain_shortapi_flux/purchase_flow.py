@@ -17,6 +17,7 @@ from langchain_shortapi_flux.errors import (
     LedgerFailed,
     NotCreated,
     ShortAPIError,
+    UnexpectedReply,
 )
 from langchain_shortapi_flux.job import FluxJob
 from langchain_shortapi_flux.job_flow import (
@@ -84,9 +85,8 @@ def buy_job_once(order: Order, purchase: Purchase, here: Circumstances) -> JobFl
         job = yield from follow_job(job, here, bought_now=job.charge == "charged")
     except JobFailed as error:
         failure = error
-    yield from _note(
-        Ended(purchase.key, "ended", outcome=_failed(failure) if failure else _outcome(job)), job
-    )
+    outcome = _failed(failure, purchase) if failure else _outcome(job)
+    yield from _note(Ended(purchase.key, "ended", job_id=job.job_id, outcome=outcome), job)
     if failure is not None:
         raise failure
     return job
@@ -105,14 +105,16 @@ def create_job_once(order: Order, purchase: Purchase, here: Circumstances) -> Jo
     found = yield from _claim(purchase, here)
     if found.holder != purchase.holder:
         return _known(found, order, here)
-    lease_left = purchase.lease * CREATE_SHARE_OF_LEASE
+    # Less what a slow ledger took of it; a wall clock that was set back adds nothing.
+    lease_left = min(found.lease_ends - purchase.wall(), purchase.lease)
+    lease_left -= purchase.lease * (1 - CREATE_SHARE_OF_LEASE)
     here_for_create = replace(here, timeout=min(here.timeout, here.elapsed() + lease_left))
     problem: ShortAPIError | None = None
     try:
         job = yield from create_job(order, here_for_create)
     except NotCreated as error:
         problem, act = error, Ended(purchase.key, "released", holder=purchase.holder)
-    except CreateOutcomeUnknown as error:
+    except (CreateOutcomeUnknown, UnexpectedReply) as error:
         problem = _unknown(found, str(error), error.job_id)
         act = Ended(purchase.key, "unknown", holder=purchase.holder)
     if problem is not None:
@@ -201,8 +203,11 @@ def _outcome(job: FluxJob) -> dict[str, Any] | None:
     return job.model_dump(mode="json", exclude={"request", "queries", "elapsed"})
 
 
-def _failed(error: JobFailed) -> dict[str, Any]:
-    return {"status": "failed", "charge": error.charge, "message": str(error)}
+def _failed(error: JobFailed, purchase: Purchase) -> dict[str, Any]:
+    message = str(error)
+    if purchase.prompt in message:  # which is not to be stored
+        message = f"job {error.job_id} failed; the service's reason repeats the prompt"
+    return {"status": "failed", "charge": error.charge, "message": message}
 
 
 def _unknown(found: Entry, what: str, job_id: str | None) -> CreateOutcomeUnknown:
@@ -220,7 +225,16 @@ def _note(act: LedgerAct, job: FluxJob | None) -> Generator[Step, Answer | None,
     """Let the ledger note something. Once a job is paid for, its failure must not lose the job."""
     if isinstance(act, Ended) and act.result == "ended" and act.outcome is None:
         return
-    answer = yield Step(None, 0.0, act)
+    try:
+        answer = yield Step(None, 0.0, act)
+    except GeneratorExit:
+        if job is not None:
+            logger.warning(
+                "stopped while job %s was noted in the ledger; follow(%r) picks it up",
+                job.job_id,
+                job.job_id,
+            )
+        raise
     if isinstance(answer, LedgerTrouble):
         logger.error(
             "the ledger could not note %s of key %s (%s); job %s",

@@ -6,14 +6,10 @@ service spells things.
 
 from __future__ import annotations
 
-import random
-import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any
-from uuid import uuid4
 
 from langchain_core.runnables import RunnableSerializable
-from langchain_core.runnables.config import ensure_config
 from pydantic import ConfigDict, Field, SecretStr, SkipValidation, field_validator
 from typing_extensions import override
 
@@ -25,22 +21,21 @@ from langchain_shortapi_flux.connection import (
     read_base_url,
     read_callback_url,
     read_key,
-    runs_here,
 )
-from langchain_shortapi_flux.errors import ConfigurationError, InvalidRequest, NotCreated
-from langchain_shortapi_flux.flux_input import FluxInput, read_input
+from langchain_shortapi_flux.errors import ConfigurationError, NotCreated
+from langchain_shortapi_flux.flux_input import FluxInput
 from langchain_shortapi_flux.job import AspectRatio, FluxJob, ImageCount, Performance
 from langchain_shortapi_flux.ledger import (
     Ledger,
     MemoryLedger,
     Repeat,
-    purchase_key,
-    request_digest,
 )
+from langchain_shortapi_flux.traced_cost import TracedCost, traced_config
 from langchain_shortapi_flux.waiting import PollPolicy, RetryLimits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+    from types import ModuleType
 
     from langchain_core.load.serializable import (
         SerializedConstructor,
@@ -51,8 +46,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables.retry import ExponentialJitterParams
     from langchain_core.runnables.utils import AnyConfigurableField
 
-    from langchain_shortapi_flux.job_flow import Circumstances, JobFlow, Order
-    from langchain_shortapi_flux.purchase_flow import Purchase
+    from langchain_shortapi_flux.job_flow import JobFlow
 
 FLUX_MODEL = "shortapi/flux-1.0/text-to-image"
 """The official page's model id."""
@@ -171,7 +165,9 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
         ``kwargs`` are request options and win over the input's own. With a ``request_key`` (among
         them, in an input dict, or in ``config["configurable"]``) the same key never buys twice.
         """
-        return self._call_with_config(self._invoke, input, config, run_type="tool", **kwargs)
+        return self._call_with_config(
+            self._invoke, input, self._traced(config), run_type="tool", **kwargs
+        )
 
     @override
     async def ainvoke(
@@ -179,7 +175,7 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
     ) -> FluxJob:
         """The async twin of ``invoke``: no thread, one shared session per event loop."""
         return await self._acall_with_config(
-            self._ainvoke, input, config, run_type="tool", **kwargs
+            self._ainvoke, input, self._traced(config), run_type="tool", **kwargs
         )
 
     @override
@@ -188,7 +184,7 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
     ) -> Iterator[FluxJob]:
         """Yield cumulative snapshots: one once create was accepted, then one for each query."""
         yield from self._transform_stream_with_config(
-            iter([input]), self._stream, config, run_type="tool", **kwargs
+            iter([input]), self._stream, self._traced(config), run_type="tool", **kwargs
         )
 
     @override
@@ -197,33 +193,50 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
     ) -> AsyncIterator[FluxJob]:
         """The async twin of ``stream``."""
         async for job in self._atransform_stream_with_config(
-            _only(input), self._astream, config, run_type="tool", **kwargs
+            _only(input), self._astream, self._traced(config), run_type="tool", **kwargs
         ):
             yield job
 
     def create(self, input: FluxInput, **options: Any) -> FluxJob:
         """Buy a job and return at once, without waiting for it. ``follow(job_id)`` waits."""
-        return _last(self._run(self._create_flow(input, options)))
+        return _last(self._run(lambda flows: flows.create_flow(self, input, options)))
 
     async def acreate(self, input: FluxInput, **options: Any) -> FluxJob:
         """The async twin of ``create``."""
-        return await _alast(self._arun(self._create_flow(input, options)))
+        return await _alast(self._arun(lambda flows: flows.create_flow(self, input, options)))
 
     def query(self, job_id: str | FluxJob) -> FluxJob:
         """One free look at a job, whatever its state; a failed job is returned, not raised."""
-        return _last(self._run(self._look_flow(job_id)))
+        return _last(self._run(lambda flows: flows.look_flow(self, job_id)))
 
     async def aquery(self, job_id: str | FluxJob) -> FluxJob:
         """The async twin of ``query``."""
-        return await _alast(self._arun(self._look_flow(job_id)))
+        return await _alast(self._arun(lambda flows: flows.look_flow(self, job_id)))
 
-    def follow(self, job_id: str | FluxJob) -> FluxJob:
-        """Wait for a job bought earlier, up to ``timeout`` seconds. Never buys."""
-        return _last(self._run(self._follow_flow(job_id)))
+    def follow(self, job_id: str | FluxJob, *, max_wait: float | None = None) -> FluxJob:
+        """Wait for a job bought earlier. Never buys.
 
-    async def afollow(self, job_id: str | FluxJob) -> FluxJob:
+        Args:
+            job_id: The job, or its id.
+            max_wait: Seconds to wait, if less than ``timeout``.
+        """
+        return _last(self.stream_job(job_id, max_wait=max_wait))
+
+    async def afollow(self, job_id: str | FluxJob, *, max_wait: float | None = None) -> FluxJob:
         """The async twin of ``follow``."""
-        return await _alast(self._arun(self._follow_flow(job_id)))
+        return await _alast(self.astream_job(job_id, max_wait=max_wait))
+
+    def stream_job(
+        self, job_id: str | FluxJob, *, max_wait: float | None = None
+    ) -> Iterator[FluxJob]:
+        """As ``follow``, giving a snapshot for every query, as ``stream`` does."""
+        return self._run(lambda flows: flows.follow_flow(self, job_id, max_wait))
+
+    def astream_job(
+        self, job_id: str | FluxJob, *, max_wait: float | None = None
+    ) -> AsyncIterator[FluxJob]:
+        """The async twin of ``stream_job``."""
+        return self._arun(lambda flows: flows.follow_flow(self, job_id, max_wait))
 
     # --- LangChain's ways of wrapping -------------------------------------------------------------
 
@@ -306,107 +319,41 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
     # --- joining flow and driver ------------------------------------------------------------------
 
     def _invoke(self, input: FluxInput, **options: Any) -> FluxJob:
-        return _last(self._run(self._buy_flow(input, options)))
+        *_, last = self._stream(iter([input]), **options)
+        return last
 
     async def _ainvoke(self, input: FluxInput, **options: Any) -> FluxJob:
-        return await _alast(self._arun(self._buy_flow(input, options)))
+        return await _alast(self._astream(_only(input), **options))
 
     def _stream(self, inputs: Iterator[FluxInput], **options: Any) -> Iterator[FluxJob]:
-        yield from self._run(self._buy_flow(next(inputs), options))
+        cost = TracedCost()
+        for job in self._run(lambda flows: flows.buy_flow(self, next(inputs), options)):
+            cost.see(job)
+            yield job
 
     async def _astream(
         self, inputs: AsyncIterator[FluxInput], **options: Any
     ) -> AsyncIterator[FluxJob]:
-        flow = self._buy_flow(await anext(inputs), options)
-        async with aclosing(self._arun(flow)) as jobs:
+        cost, first = TracedCost(), await anext(inputs)
+        jobs = self._arun(lambda flows: flows.buy_flow(self, first, options))
+        async with aclosing(jobs):
             async for job in jobs:
+                cost.see(job)
                 yield job
 
-    def _run(self, flow: JobFlow) -> Iterator[FluxJob]:
-        from langchain_shortapi_flux import requests_driver  # noqa: PLC0415 - on first use
+    def _run(self, choose: Callable[[ModuleType], JobFlow]) -> Iterator[FluxJob]:
+        # Imported when first used: both would double what importing this package costs.
+        from langchain_shortapi_flux import flux_flows, requests_driver  # noqa: PLC0415
 
-        return requests_driver.run(flow, self._connection(), self.ledger)
+        return requests_driver.run(choose(flux_flows), self._connection(), self.ledger)
 
-    def _arun(self, flow: JobFlow) -> AsyncGenerator[FluxJob]:
-        from langchain_shortapi_flux import aiohttp_driver  # noqa: PLC0415 - on first use
+    def _arun(self, choose: Callable[[ModuleType], JobFlow]) -> AsyncGenerator[FluxJob]:
+        from langchain_shortapi_flux import aiohttp_driver, flux_flows  # noqa: PLC0415
 
-        return aiohttp_driver.run(flow, self._connection(), self.ledger)
+        return aiohttp_driver.run(choose(flux_flows), self._connection(), self.ledger)
 
-    def _buy_flow(self, input: FluxInput, options: dict[str, Any]) -> JobFlow:
-        from langchain_shortapi_flux.job_flow import buy_job  # noqa: PLC0415 - on first use
-        from langchain_shortapi_flux.purchase_flow import buy_job_once  # noqa: PLC0415
-
-        order, purchase = self._order(input, options)
-        if purchase is None:
-            return buy_job(order, self._circumstances())
-        return buy_job_once(order, purchase, self._circumstances())
-
-    def _create_flow(self, input: FluxInput, options: dict[str, Any]) -> JobFlow:
-        from langchain_shortapi_flux.job_flow import create_job  # noqa: PLC0415 - on first use
-        from langchain_shortapi_flux.purchase_flow import create_job_once  # noqa: PLC0415
-
-        order, purchase = self._order(input, options)
-        if purchase is None:
-            return create_job(order, self._circumstances())
-        return create_job_once(order, purchase, self._circumstances())
-
-    def _order(self, input: FluxInput, options: dict[str, Any]) -> tuple[Order, Purchase | None]:
-        """What is to be bought, and under which key, if it has one."""
-        from langchain_shortapi_flux.job_flow import Order  # noqa: PLC0415 - on first use
-        from langchain_shortapi_flux.purchase_flow import Purchase  # noqa: PLC0415
-
-        asked = read_input(input, options, ensure_config())
-        order = Order(asked.request.filled_from(self), self.model, self.callback_url)
-        if asked.request_key is None:
-            return order, None
-        return order, Purchase(
-            key=purchase_key(self.base_url, asked.request_key),
-            digest=request_digest(self.base_url, self.model, order.request),
-            holder=uuid4().hex,
-            lease=self.claim_lease,
-            on_unknown=asked.on_unknown or self.on_unknown,
-            on_failed=asked.on_failed or self.on_failed,
-            wall=time.time,
-            prompt=order.request.prompt,
-        )
-
-    def _look_flow(self, job_id: str | FluxJob) -> JobFlow:
-        from langchain_shortapi_flux.job_flow import look_at_job  # noqa: PLC0415 - on first use
-
-        return look_at_job(self._known(job_id), self._circumstances())
-
-    def _follow_flow(self, job_id: str | FluxJob) -> JobFlow:
-        from langchain_shortapi_flux.job_flow import follow_job  # noqa: PLC0415 - on first use
-
-        return follow_job(self._known(job_id), self._circumstances(), bought_now=False)
-
-    def _known(self, job: str | FluxJob) -> FluxJob:
-        """What is known of a job bought earlier, before this call has asked."""
-        if isinstance(job, FluxJob):
-            if job.base_url not in (None, self.base_url):
-                raise InvalidRequest(
-                    f"job {job.job_id} lives on {job.base_url}, not on {self.base_url}",
-                    job_id=job.job_id,
-                )
-            return job.model_copy(update={"queries": 0, "elapsed": 0.0})
-        job_id = str(job).strip()
-        if not job_id:
-            raise InvalidRequest(f"job_id={job!r}: a job id is not blank")
-        return FluxJob(job_id=job_id, status="pending", base_url=self.base_url)
-
-    def _circumstances(self) -> Circumstances:
-        from langchain_shortapi_flux.job_flow import Circumstances  # noqa: PLC0415 - on first use
-
-        return Circumstances(
-            base_url=self.base_url,
-            loopback=runs_here(self.base_url),
-            poll=self.poll,
-            retry=self.retry,
-            clock=time.monotonic,
-            dice=random.random,
-            timeout=self.timeout,
-            started=time.monotonic(),
-        )
+    def _traced(self, config: RunnableConfig | None) -> RunnableConfig:
+        return traced_config(config, self.model)
 
     def _connection(self) -> Connection:
         return connect(self.base_url, self.api_key, self.max_connections)

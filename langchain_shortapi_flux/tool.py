@@ -6,33 +6,31 @@ spells things.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from langchain_core.messages import ToolMessage
-from langchain_core.tools import BaseTool
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
-from typing_extensions import override
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from langchain_shortapi_flux.errors import ShortAPIError
-from langchain_shortapi_flux.job import FluxRequest, describe_invalid, left_out
+from langchain_shortapi_flux.answering_tool import AnsweringTool, Arguments, Injected, agent_call
+from langchain_shortapi_flux.errors import DownloadFailed, JobTimeout
+from langchain_shortapi_flux.job import FluxJob, FluxRequest, left_out
+from langchain_shortapi_flux.ledger import request_digest
 from langchain_shortapi_flux.runnable import ShortAPIFlux
 from langchain_shortapi_flux.tool_content import (
-    FailureArtifact,
+    Content,
     JobArtifact,
-    failure_artifact,
-    failure_text,
     job_artifact,
-    job_text,
+    job_content,
+    waiting_text,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from langchain_core.callbacks import (
         AsyncCallbackManagerForToolRun,
         CallbackManagerForToolRun,
     )
-    from langchain_core.messages import ToolCall
-    from langchain_core.runnables import RunnableConfig
 
 TOOL_NAME = "flux_text_to_image"
 _DESCRIPTION = (
@@ -41,31 +39,12 @@ _DESCRIPTION = (
     "pictures. Takes a few seconds to a minute and costs money on every call, so call it once per "
     "picture that the user wants. Answers with URLs of the pictures."
 )
-_INJECTED = frozenset({"runtime"})
-"""Arguments that LangGraph may add beside the model's own."""
 
 
-def explain_invalid_arguments(error: ValidationError | Any) -> str:
-    """Tell a model which argument was wrong, and what is allowed."""
-    problem = describe_invalid(error.errors(), list(FluxRequest.model_fields))
-    return f"No image: invalid arguments: {problem}. Nothing was charged. Correct them, call again."
-
-
-class _FluxArguments(FluxRequest):
+class _FluxArguments(Arguments, FluxRequest):
     """The arguments that a model fills in."""
 
-    # Not extra="forbid": that would also refuse what LangGraph injects.
     model_config = ConfigDict(extra="ignore")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_unknown_arguments(cls, values: Any) -> Any:
-        known = set(cls.model_fields) | _INJECTED
-        unknown = sorted(set(values) - known) if isinstance(values, dict) else []
-        if unknown:
-            names = ", ".join(cls.model_fields)
-            raise ValueError(f"{', '.join(map(repr, unknown))} unknown; the arguments are {names}")
-        return values
 
 
 def _arguments_for(flux: ShortAPIFlux) -> type[BaseModel]:
@@ -81,7 +60,7 @@ def _arguments_for(flux: ShortAPIFlux) -> type[BaseModel]:
     )
 
 
-class ShortAPIFluxTool(BaseTool):
+class ShortAPIFluxTool(AnsweringTool):
     """Pictures from Flux on ShortAPI, as a tool for an agent.
 
     Setup::
@@ -96,19 +75,22 @@ class ShortAPIFluxTool(BaseTool):
     A ``ShortAPIError`` is answered with an error ``ToolMessage`` that says what happened, whether
     it was charged and what to do, with a ``FailureArtifact``; traces show the failure all the same.
     Set ``handle_tool_error`` to LangChain's own values to have it otherwise; ``False`` raises.
-    """
 
-    # As in ShortAPIFlux, whose fields may be given here as a dict.
-    model_config = ConfigDict(hide_input_in_errors=True)
+    In an agent the same tool call never buys twice: the purchase is known in ``flux.ledger`` by
+    thread (or task), tool call and arguments.
+    """
 
     name: str = TOOL_NAME
     description: str = _DESCRIPTION
     flux: ShortAPIFlux = Field(default_factory=ShortAPIFlux)
     """What makes the pictures; its fields are the defaults of the arguments."""
-    response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
-    handle_tool_error: bool | str | Callable[[Any], Any] | None = None
-    """None: answered as described above. Otherwise as in LangChain."""
-    handle_validation_error: bool | str | Callable[[Any], str] | None = explain_invalid_arguments
+    content: Literal["text", "image"] = "text"
+    """What the model gets: text with URLs, or image blocks (by URL) as well. Not every provider
+    takes images in tool messages: OpenAI's Responses API and Anthropic do; Bedrock takes no URL."""
+    save_to: Path | None = None
+    """A folder to save the pictures in at once; the model then gets their short local paths."""
+    max_wait: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Seconds after which the tool answers that the job is still running, and how to ask for it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -126,11 +108,24 @@ class ShortAPIFluxTool(BaseTool):
         num_images: int | None = None,
         performance: str | None = None,
         run_manager: CallbackManagerForToolRun | None = None,
-    ) -> tuple[str, JobArtifact]:
-        request = _fields(prompt, aspect_ratio, num_images, performance)
+        runtime: Injected = None,
+    ) -> tuple[Content, JobArtifact]:
+        asked = _asked(prompt, aspect_ratio, num_images, performance)
         callbacks = run_manager.get_child() if run_manager else None
-        *_, job = self.flux.stream(request, {"callbacks": callbacks})
-        return job_text(job), job_artifact(job)
+        jobs = self.flux.stream(asked, {"callbacks": callbacks}, **self._options(asked, runtime))
+        job: FluxJob | None = None
+        try:
+            for seen in self._watch(jobs, runtime, run_manager):
+                job = seen
+        except JobTimeout as error:
+            return self._still_running(job, error)
+        paths: list[Path] | str = []
+        if job is not None and self.save_to is not None:
+            try:
+                paths = job.save(self.save_to, keep_existing=True)
+            except DownloadFailed as error:
+                paths = str(error)
+        return self._made(job, paths)
 
     async def _arun(
         self,
@@ -139,54 +134,50 @@ class ShortAPIFluxTool(BaseTool):
         num_images: int | None = None,
         performance: str | None = None,
         run_manager: AsyncCallbackManagerForToolRun | None = None,
-    ) -> tuple[str, JobArtifact]:
-        request = _fields(prompt, aspect_ratio, num_images, performance)
+        runtime: Injected = None,
+    ) -> tuple[Content, JobArtifact]:
+        asked = _asked(prompt, aspect_ratio, num_images, performance)
         callbacks = run_manager.get_child() if run_manager else None
-        *_, job = [job async for job in self.flux.astream(request, {"callbacks": callbacks})]
-        return job_text(job), job_artifact(job)
-
-    @override
-    def invoke(
-        self,
-        input: str | dict[str, Any] | ToolCall,
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """As in LangChain; a ``ShortAPIError`` becomes an answer (see the class)."""
+        jobs = self.flux.astream(asked, {"callbacks": callbacks}, **self._options(asked, runtime))
+        job: FluxJob | None = None
         try:
-            return super().invoke(input, config, **kwargs)
-        except ShortAPIError as error:
-            if self.handle_tool_error is not None:
-                raise
-            return self._answer(error, input)
+            async for seen in self._awatch(jobs, runtime, run_manager):
+                job = seen
+        except JobTimeout as error:
+            return self._still_running(job, error)
+        paths: list[Path] | str = []
+        if job is not None and self.save_to is not None:
+            try:
+                paths = await job.asave(self.save_to, keep_existing=True)
+            except DownloadFailed as error:
+                paths = str(error)
+        return self._made(job, paths)
 
-    @override
-    async def ainvoke(
-        self,
-        input: str | dict[str, Any] | ToolCall,
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """The async twin of ``invoke``."""
-        try:
-            return await super().ainvoke(input, config, **kwargs)
-        except ShortAPIError as error:
-            if self.handle_tool_error is not None:
-                raise
-            return self._answer(error, input)
+    def _options(self, asked: Mapping[str, Any], runtime: object) -> dict[str, Any]:
+        """How long to wait, and the purchase's key where this is a call of an agent."""
+        call = agent_call(runtime)
+        if call is None:
+            return {"max_wait": self.max_wait}
+        request = FluxRequest.model_validate(dict(asked)).filled_from(self.flux)
+        digest = request_digest(self.flux.base_url, self.flux.model, request)
+        key = f"agent {self.flux.model} {call[0]} {call[1]} {digest}"
+        return {"max_wait": self.max_wait, "request_key": key}
 
-    def _answer(self, error: ShortAPIError, input: Any) -> ToolMessage | str:
-        text = failure_text(error)
-        is_call = isinstance(input, dict) and input.get("type") == "tool_call"
-        if not is_call or input["id"] is None:  # as LangChain does with what goes well
-            return text
-        artifact: FailureArtifact = failure_artifact(error)
-        return ToolMessage(
-            text, artifact=artifact, tool_call_id=input["id"], name=self.name, status="error"
-        )
+    def _still_running(self, job: FluxJob | None, error: JobTimeout) -> tuple[Content, JobArtifact]:
+        """The answer at ``max_wait``. Without one, the whole job's deadline is over: a failure."""
+        if job is None or self.max_wait is None or self.max_wait >= self.flux.timeout:
+            raise error
+        return waiting_text(job), job_artifact(job)
+
+    def _made(self, job: FluxJob | None, paths: list[Path] | str) -> tuple[Content, JobArtifact]:
+        if job is None:
+            raise RuntimeError("a flow ended without a job")
+        saved = [str(path) for path in paths] if isinstance(paths, list) else []
+        trouble = paths if isinstance(paths, str) else None
+        return job_content(job, self.content, saved, trouble), job_artifact(job, saved)
 
 
-def _fields(
+def _asked(
     prompt: str, aspect_ratio: str | None, num_images: int | None, performance: str | None
 ) -> dict[str, Any]:
     """The arguments as the Runnable's input. It checks them again: a string input is unchecked."""

@@ -5,7 +5,8 @@ No I/O. The prompt stays out of the artifact, which is kept in checkpoints and t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypedDict
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from langchain_shortapi_flux.errors import (
     Charge,
@@ -20,15 +21,22 @@ from langchain_shortapi_flux.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from langchain_shortapi_flux.job import FluxJob
 
 ARTIFACT_VERSION = 1
+GET_JOB_TOOL_NAME = "flux_get_job"
+Content = str | list[str | dict[Any, Any]]
+"""What a tool message can hold."""
 
 
 class ImageArtifact(TypedDict):
     """One picture in an artifact."""
 
     url: str
+    path: str | None
+    """Where it was saved, with ``save_to``."""
 
 
 class JobArtifact(TypedDict):
@@ -66,7 +74,37 @@ class FailureArtifact(TypedDict):
     advice: str
 
 
-def job_text(job: FluxJob) -> str:
+def job_content(
+    job: FluxJob,
+    kind: Literal["text", "image"] = "text",
+    saved: Sequence[str] = (),
+    trouble: str | None = None,
+) -> Content:
+    """What a model reads of a job that has its pictures: text, and image blocks if it takes them.
+
+    Args:
+        job: The job.
+        kind: ``text``, or ``image`` for v1 standard image blocks (by URL) as well.
+        saved: Where the pictures were saved; the text then names these short paths, not the URLs.
+        trouble: Why they could not be saved.
+    """
+    text = job_text(job, saved)
+    if trouble is not None:
+        text += f"\nThey could not be saved: {trouble}"
+    if kind == "text":
+        return text
+    return [{"type": "text", "text": text}, *job.content_blocks]
+
+
+def waiting_text(job: FluxJob) -> str:
+    """What a model reads of a job that has not ended: it is paid for, and where to ask for it."""
+    return (
+        f"Still running after {job.elapsed:.0f} s: job {job.job_id}. It is paid for. Do not call "
+        f"again with the same arguments; ask {GET_JOB_TOOL_NAME} for job_id {job.job_id}."
+    )
+
+
+def job_text(job: FluxJob, saved: Sequence[str] = ()) -> str:
     """The text a model reads about a job that has its pictures."""
     request = job.request
     made = f"{len(job.images)} image{'s' if len(job.images) != 1 else ''}"
@@ -78,14 +116,16 @@ def job_text(job: FluxJob) -> str:
     if job.cost is not None:
         details.append(f"cost {job.cost} USD")
     lines = [f"Made {made}: {', '.join(details)}."]
-    lines += [f"{number}. {image.url}" for number, image in enumerate(job.images, 1)]
-    lines.append("The URLs are temporary: pass them on exactly as they are, and soon.")
+    places = saved or [image.url for image in job.images]
+    lines += [f"{number}. {place}" for number, place in enumerate(places, 1)]
+    if not saved:
+        lines.append("The URLs are temporary: pass them on exactly as they are, and soon.")
     if job.error is not None:
         lines.append(f"({job.error})")
     return "\n".join(lines)
 
 
-def job_artifact(job: FluxJob) -> JobArtifact:
+def job_artifact(job: FluxJob, saved: Sequence[str] = ()) -> JobArtifact:
     """The artifact of a job. The bytes of pictures that came inside the reply stay out of it."""
     request = job.request
     return {
@@ -95,7 +135,10 @@ def job_artifact(job: FluxJob) -> JobArtifact:
         "status": job.status,
         "charge": job.charge,
         "cost": None if job.cost is None else str(job.cost),
-        "images": [{"url": image.url} for image in job.images],
+        "images": [
+            {"url": image.url, "path": path}
+            for image, path in zip_longest(job.images, saved[: len(job.images)])
+        ],
         "aspect_ratio": request.aspect_ratio if request is not None else None,
         "num_images": request.num_images if request is not None else None,
         "performance": request.performance if request is not None else None,
@@ -113,7 +156,8 @@ _CHARGE_SENTENCES: dict[Charge, str] = {
 }
 
 _NO_SECOND_JOB = (
-    "Do not call again with the same arguments: that buys a second job. Tell the user the job id."
+    "Do not call again with the same arguments: that buys a second job. Use {get_job}, if you have "
+    "that tool, or tell the user the job id."
 )
 _ADVICE: tuple[tuple[type[ShortAPIError], str], ...] = (
     (InvalidRequest, "Correct the arguments and call again."),
@@ -154,7 +198,7 @@ def failure_artifact(error: ShortAPIError) -> FailureArtifact:
 def _advice(error: ShortAPIError) -> str:
     for kind, advice in _ADVICE:
         if isinstance(error, kind):
-            return advice
+            return advice.format(get_job=f"{GET_JOB_TOOL_NAME} with job_id {error.job_id}")
     if isinstance(error, NotCreated) and error.is_retryable:
         return "It may be tried again in a minute."
     return "Calling again will not help before the user has mended this. Tell the user."

@@ -95,7 +95,10 @@ def test_the_artifact_of_a_job() -> None:
         "status": "succeeded",
         "charge": "charged",
         "cost": "0.002",
-        "images": [{"url": "https://x.example/1.png"}, {"url": "https://x.example/2.png"}],
+        "images": [
+            {"url": "https://x.example/1.png", "path": None},
+            {"url": "https://x.example/2.png", "path": None},
+        ],
         "aspect_ratio": "16:9",
         "num_images": 2,
         "performance": "schnell",

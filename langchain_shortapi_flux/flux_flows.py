@@ -1,0 +1,124 @@
+"""Which flow a call of ``ShortAPIFlux`` runs, and under which circumstances.
+
+It joins what LangChain hands over, the Runnable's settings and the flows. No I/O.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
+
+from langchain_core.runnables.config import ensure_config
+
+from langchain_shortapi_flux.connection import runs_here
+from langchain_shortapi_flux.errors import InvalidRequest
+from langchain_shortapi_flux.flux_input import FluxInput, read_input
+from langchain_shortapi_flux.job import FluxJob
+from langchain_shortapi_flux.job_flow import (
+    Circumstances,
+    JobFlow,
+    Order,
+    buy_job,
+    create_job,
+    follow_job,
+    look_at_job,
+)
+from langchain_shortapi_flux.ledger import Repeat, purchase_key, request_digest
+from langchain_shortapi_flux.purchase_flow import Purchase, buy_job_once, create_job_once
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from langchain_shortapi_flux.waiting import PollPolicy, RetryLimits
+
+
+class Settings(Protocol):
+    """The fields of ``ShortAPIFlux`` that a flow depends on."""
+
+    base_url: str
+    model: str
+    aspect_ratio: Any
+    num_images: Any
+    performance: Any
+    callback_url: str | None
+    timeout: float
+    poll: PollPolicy
+    retry: RetryLimits
+    claim_lease: float
+    on_unknown: Repeat
+    on_failed: Repeat
+
+
+def buy_flow(flux: Settings, input: FluxInput, options: Mapping[str, Any]) -> JobFlow:
+    """Create a job and follow it; once, if the purchase has a key."""
+    order, purchase, here = _order(flux, input, options)
+    return buy_job(order, here) if purchase is None else buy_job_once(order, purchase, here)
+
+
+def create_flow(flux: Settings, input: FluxInput, options: Mapping[str, Any]) -> JobFlow:
+    """Create a job; once, if the purchase has a key."""
+    order, purchase, here = _order(flux, input, options)
+    return create_job(order, here) if purchase is None else create_job_once(order, purchase, here)
+
+
+def look_flow(flux: Settings, job: str | FluxJob) -> JobFlow:
+    """One look at a job bought earlier."""
+    return look_at_job(_known(flux, job), _circumstances(flux))
+
+
+def follow_flow(flux: Settings, job: str | FluxJob, max_wait: float | None) -> JobFlow:
+    """Follow a job bought earlier."""
+    return follow_job(_known(flux, job), _circumstances(flux, max_wait), bought_now=False)
+
+
+def _order(
+    flux: Settings, input: FluxInput, options: Mapping[str, Any]
+) -> tuple[Order, Purchase | None, Circumstances]:
+    """What is to be bought, and under which key, if it has one."""
+    asked = read_input(input, options, ensure_config())
+    here = _circumstances(flux, asked.max_wait)
+    order = Order(asked.request.filled_from(flux), flux.model, flux.callback_url)
+    if asked.request_key is None:
+        return order, None, here
+    purchase = Purchase(
+        key=purchase_key(flux.base_url, asked.request_key),
+        digest=request_digest(flux.base_url, flux.model, order.request),
+        holder=uuid4().hex,
+        lease=flux.claim_lease,
+        on_unknown=asked.on_unknown or flux.on_unknown,
+        on_failed=asked.on_failed or flux.on_failed,
+        wall=time.time,
+        prompt=order.request.prompt,
+    )
+    return order, purchase, here
+
+
+def _known(flux: Settings, job: object) -> FluxJob:
+    """What is known of a job bought earlier, before this call has asked."""
+    if isinstance(job, FluxJob):
+        if job.base_url not in (None, flux.base_url):
+            raise InvalidRequest(
+                f"job {job.job_id} lives on {job.base_url}, not on {flux.base_url}",
+                job_id=job.job_id,
+            )
+        return job.model_copy(update={"queries": 0, "elapsed": 0.0})
+    job_id = job.strip() if isinstance(job, str) else ""
+    if not job_id or not job_id.isprintable():
+        raise InvalidRequest("job_id: allowed is a job id, as text that is not blank")
+    return FluxJob(job_id=job_id, status="pending", base_url=flux.base_url)
+
+
+def _circumstances(flux: Settings, max_wait: float | None = None) -> Circumstances:
+    return Circumstances(
+        base_url=flux.base_url,
+        loopback=runs_here(flux.base_url),
+        poll=flux.poll,
+        retry=flux.retry,
+        clock=time.monotonic,
+        dice=random.random,
+        timeout=flux.timeout,
+        started=time.monotonic(),
+        max_wait=max_wait,
+    )

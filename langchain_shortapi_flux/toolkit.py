@@ -1,0 +1,34 @@
+"""``ShortAPIFluxToolkit``: the tools that an agent needs for pictures, over one Runnable."""
+
+from __future__ import annotations
+
+from langchain_core.tools import BaseTool, BaseToolkit
+from pydantic import ConfigDict, Field
+
+from langchain_shortapi_flux.get_job_tool import FluxGetJobTool
+from langchain_shortapi_flux.runnable import ShortAPIFlux
+from langchain_shortapi_flux.tool import ShortAPIFluxTool
+
+
+class ShortAPIFluxToolkit(BaseToolkit):
+    """``flux_text_to_image``, which buys, and ``flux_get_job``, which never does.
+
+    Setup::
+
+        tools = ShortAPIFluxToolkit(flux=ShortAPIFlux(performance="schnell")).get_tools()
+        agent = create_agent(model, tools=tools)
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    flux: ShortAPIFlux = Field(default_factory=ShortAPIFlux)
+    """What makes the pictures; shared by the tools, its ledger too."""
+    max_wait: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Seconds after which the first tool answers that the job is still running."""
+
+    def get_tools(self) -> list[BaseTool]:
+        """The two tools."""
+        return [
+            ShortAPIFluxTool(flux=self.flux, max_wait=self.max_wait),
+            FluxGetJobTool(flux=self.flux),
+        ]

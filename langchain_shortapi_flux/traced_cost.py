@@ -1,0 +1,58 @@
+"""What a run's trace says of money: who was paid, and the charged cost, as the service reports it.
+
+It knows how LangSmith wants to be told, and estimates nothing. Where nobody traces, it is silent.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import suppress
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from langchain_core.runnables.config import ensure_config, merge_configs
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+
+    from langchain_shortapi_flux.job import FluxJob
+
+logger = logging.getLogger("langchain_shortapi_flux")
+PROVIDER = "shortapi"
+
+
+def traced_config(config: RunnableConfig | None, model: str) -> RunnableConfig:
+    """The config, with the provider's and the model's name as LangSmith reads them."""
+    names: RunnableConfig = {"metadata": {"ls_provider": PROVIDER, "ls_model_name": model}}
+    return merge_configs(names, ensure_config(config))
+
+
+class TracedCost:
+    """Writes what a call was charged onto its run, as the snapshots come."""
+
+    def __init__(self) -> None:
+        self._bought: bool | None = None
+        self._written: Decimal | None = None
+
+    def see(self, job: FluxJob) -> None:
+        """Take note of a snapshot. A job that this call found in the ledger cost it nothing."""
+        if self._bought is None:
+            self._bought = job.status == "pending" and job.charge == "charged"
+        if not self._bought or job.cost is None:
+            return
+        back = (job.refunded or job.cost) if job.charge == "refunded" else Decimal(0)
+        cost = max(job.cost - back, Decimal(0))
+        if cost != self._written:
+            self._written = cost
+            _write(cost)
+
+
+def _write(cost: Decimal) -> None:
+    helpers = sys.modules.get("langsmith.run_helpers")
+    if helpers is None:
+        return
+    with suppress(Exception):  # a tracer's trouble must never become the job's
+        run = helpers.get_current_run_tree()
+        if run is not None:
+            run.set(usage_metadata={"total_cost": float(cost)})
