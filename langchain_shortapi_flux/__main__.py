@@ -21,8 +21,8 @@ from langchain_shortapi_flux.errors import (
     JobTimeout,
     ShortAPIError,
 )
-from langchain_shortapi_flux.flux_input import read_input
 from langchain_shortapi_flux.image_files import require_writable
+from langchain_shortapi_flux.input_reading import read_input
 from langchain_shortapi_flux.job import (
     ASPECT_RATIOS,
     IMAGE_COUNTS,

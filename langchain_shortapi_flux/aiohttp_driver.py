@@ -50,7 +50,11 @@ async def run(
                     case HttpRequest():
                         answer = await perform(step.act, session, connection)
                     case act if ledger.blocking:
-                        answer = await asyncio.to_thread(perform_ledger_act, ledger, act)
+                        # Once begun it is carried through, also if this task is cancelled: one
+                        # that waits for a free thread would otherwise never be noted.
+                        loop = asyncio.get_running_loop()
+                        noted = loop.run_in_executor(None, perform_ledger_act, ledger, act)
+                        answer = await asyncio.shield(noted)
                     case act:
                         answer = perform_ledger_act(ledger, act)
         except StopIteration as end:

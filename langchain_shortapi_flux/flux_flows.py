@@ -14,8 +14,8 @@ from langchain_core.runnables.config import ensure_config
 
 from langchain_shortapi_flux.connection import runs_here
 from langchain_shortapi_flux.errors import InvalidRequest
-from langchain_shortapi_flux.flux_input import FluxInput, read_input
-from langchain_shortapi_flux.job import FluxJob
+from langchain_shortapi_flux.input_reading import read_input
+from langchain_shortapi_flux.job import FluxJob, Repeat
 from langchain_shortapi_flux.job_flow import (
     Circumstances,
     JobFlow,
@@ -25,12 +25,13 @@ from langchain_shortapi_flux.job_flow import (
     follow_job,
     look_at_job,
 )
-from langchain_shortapi_flux.ledger import Repeat, purchase_key, request_digest
+from langchain_shortapi_flux.ledger import purchase_key, request_digest
 from langchain_shortapi_flux.purchase_flow import Purchase, buy_job_once, create_job_once
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from langchain_shortapi_flux.flux_input import FluxInput
     from langchain_shortapi_flux.waiting import PollPolicy, RetryLimits
 
 

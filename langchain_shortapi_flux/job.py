@@ -38,11 +38,14 @@ __all__ = [
     "JobStatus",
     "Performance",
     "Prompt",
+    "Repeat",
 ]
 
 AspectRatio = Literal["1:1", "9:16", "16:9", "4:3", "3:4", "3:2", "2:3", "21:9"]
 Performance = Literal["schnell", "dev"]
 JobStatus = Literal["pending", "succeeded", "failed"]
+Repeat = Literal["raise", "buy"]
+"""What to do where an earlier purchase under a key came to nothing: say so, or buy again."""
 
 # The official page's options for this very model; its siblings have others.
 ASPECT_RATIOS: tuple[str, ...] = get_args(AspectRatio)

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 ENDED_ENTRIES_KEPT = 10_000
 """How many ended entries a ledger in memory keeps; the oldest go first."""
 
-Repeat = Literal["raise", "buy"]
-"""What to do where an earlier purchase under the key came to nothing: say so, or buy again."""
 State = Literal["claimed", "unknown", "bought", "ended"]
 """Somebody is buying; somebody tried and cannot tell; a job exists; its outcome is known."""
 
@@ -96,12 +94,13 @@ class Ended:
     """The act at the end.
 
     ``released``: no job was made, the key is free again; ``unknown``: nobody
-    can tell whether one was; ``ended``: the job's outcome.
+    can tell whether one was; ``ended``: the outcome of the job with this ``job_id``.
     """
 
     key: str
     result: Literal["released", "unknown", "ended"]
     holder: str | None = None
+    job_id: str | None = None
     outcome: dict[str, Any] | None = None
 
 
@@ -119,7 +118,9 @@ class Ledger(Protocol):
     blocking: bool
 
     def claim(self, claim: Claim) -> Entry:
-        """Put ``claim.entry()`` under the key if it is free, or replaces ``claim.instead_of``.
+        """Put ``claim.entry()`` under the key if it is free, or replace ``claim.instead_of``.
+
+        An entry whose job has not ended (``bought``) is never replaced.
 
         Returns:
             What stands under the key now: the new entry (same holder), or the one found.
@@ -129,7 +130,11 @@ class Ledger(Protocol):
         """Note the job's id under the key, if ``act.holder`` still holds it."""
 
     def ended(self, act: Ended) -> None:
-        """Note the end. ``released`` and ``unknown`` touch only ``act.holder``'s own claim."""
+        """Note the end.
+
+        ``released`` and ``unknown`` touch only ``act.holder``'s own claim, ``ended`` only the
+        entry of ``act.job_id``: by now another job may stand under the key.
+        """
 
 
 @dataclass(frozen=True)
@@ -177,10 +182,10 @@ class MemoryLedger:
         """See ``Ledger``."""
         with self._lock:
             found = self._open.get(claim.key) or self._ended.get(claim.key)
-            if found is not None and found.holder != claim.instead_of:
+            if found is not None and (found.holder != claim.instead_of or found.state == "bought"):
                 return found
             self._ended.pop(claim.key, None)
-            self._open[claim.key] = claim.entry()
+            self._open[claim.key] = replace(claim.entry(), prompt=None)
             return self._open[claim.key]
 
     def bought(self, act: Bought) -> None:
@@ -197,6 +202,8 @@ class MemoryLedger:
             if found is None:
                 return
             if act.result == "ended":
+                if found.state != "bought" or found.job_id != act.job_id:
+                    return
                 del self._open[act.key]
                 self._ended[act.key] = replace(found, state="ended", outcome=act.outcome)
                 while len(self._ended) > self._ended_entries:

@@ -19,7 +19,7 @@ from langchain_shortapi_flux.errors import (
     ShortAPIError,
     UnexpectedReply,
 )
-from langchain_shortapi_flux.job import FluxJob
+from langchain_shortapi_flux.job import FluxJob, Repeat
 from langchain_shortapi_flux.job_flow import (
     Answer,
     Circumstances,
@@ -37,7 +37,6 @@ from langchain_shortapi_flux.ledger import (
     Entry,
     LedgerAct,
     LedgerTrouble,
-    Repeat,
 )
 
 if TYPE_CHECKING:

@@ -24,12 +24,7 @@ from langchain_shortapi_flux.connection import (
 )
 from langchain_shortapi_flux.errors import ConfigurationError, NotCreated
 from langchain_shortapi_flux.flux_input import FluxInput
-from langchain_shortapi_flux.job import AspectRatio, FluxJob, ImageCount, Performance
-from langchain_shortapi_flux.ledger import (
-    Ledger,
-    MemoryLedger,
-    Repeat,
-)
+from langchain_shortapi_flux.job import AspectRatio, FluxJob, ImageCount, Performance, Repeat
 from langchain_shortapi_flux.traced_cost import TracedCost, traced_config
 from langchain_shortapi_flux.waiting import PollPolicy, RetryLimits
 
@@ -47,6 +42,11 @@ if TYPE_CHECKING:
     from langchain_core.runnables.utils import AnyConfigurableField
 
     from langchain_shortapi_flux.job_flow import JobFlow
+    from langchain_shortapi_flux.ledger import Ledger, MemoryLedger
+
+    LedgerField = Ledger
+else:
+    LedgerField = Any  # a protocol cannot be validated, and its module waits for its first use
 
 FLUX_MODEL = "shortapi/flux-1.0/text-to-image"
 """The official page's model id."""
@@ -55,6 +55,12 @@ FLUX_MODEL = "shortapi/flux-1.0/text-to-image"
 def may_be_repeated(error: BaseException) -> bool:
     """Whether a failed call may be made again without risking a second charge."""
     return bool(getattr(error, "is_retryable", False))
+
+
+def _memory_ledger() -> MemoryLedger:
+    from langchain_shortapi_flux.ledger import MemoryLedger  # noqa: PLC0415 - on first use
+
+    return MemoryLedger()
 
 
 class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
@@ -111,7 +117,9 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
     callback_url: str | None = None
     """Where the service POSTs the finished record, if set. Configuration only, no tool argument."""
 
-    ledger: SkipValidation[Ledger] = Field(default_factory=MemoryLedger, exclude=True, repr=False)
+    ledger: SkipValidation[LedgerField] = Field(
+        default_factory=_memory_ledger, exclude=True, repr=False
+    )
     """Who keeps what was bought under which key: memory, or a ``SqlLedger`` among processes."""
     claim_lease: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 90.0
     """Seconds that a claim without a job id is believed to be alive. Create gives up before."""
@@ -134,7 +142,7 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
 
     @field_validator("ledger")
     @classmethod
-    def _check_ledger(cls, value: Ledger) -> Ledger:
+    def _check_ledger(cls, value: LedgerField) -> LedgerField:
         if not all(hasattr(value, name) for name in ("blocking", "claim", "bought", "ended")):
             raise ValueError("allowed is a Ledger: MemoryLedger(), SqlLedger(url) or the like")
         return value

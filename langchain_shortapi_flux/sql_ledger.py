@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, cast
 
 try:
@@ -69,7 +69,8 @@ class SqlLedger:
         if problem is not None:
             raise ValueError(problem)  # out here, for the other error's text holds the URL
         self._sqlite = self._url.get_backend_name() == "sqlite"
-        if self._sqlite and self._url.database in (None, "", ":memory:"):
+        named = self._url.database or ":memory:"
+        if self._sqlite and (":memory:" in named or self._url.query.get("mode") == "memory"):
             raise ValueError("url names a database in memory; use MemoryLedger() for that")
         self.store_prompts = store_prompts
         self._engine: sql.Engine | None = None
@@ -77,8 +78,8 @@ class SqlLedger:
 
     def claim(self, claim: Claim) -> Entry:
         """See ``Ledger``."""
-        fresh = claim.entry()
-        values = self._row(fresh)
+        fresh = claim.entry() if self.store_prompts else replace(claim.entry(), prompt=None)
+        values = asdict(fresh)
         with self._connect() as connection:
             try:
                 with connection.begin():
@@ -88,12 +89,15 @@ class SqlLedger:
             else:
                 return fresh
             if claim.instead_of is not None:
-                cleared = values | {"job_id": None, "outcome": None}
                 with connection.begin():
                     replaced = connection.execute(
                         _jobs.update()
-                        .where(_jobs.c.key == claim.key, _jobs.c.holder == claim.instead_of)
-                        .values(**cleared)
+                        .where(
+                            _jobs.c.key == claim.key,
+                            _jobs.c.holder == claim.instead_of,
+                            _jobs.c.state != "bought",
+                        )
+                        .values(**values)
                     )
                 if replaced.rowcount == 1:
                     return fresh
@@ -115,7 +119,11 @@ class SqlLedger:
             outcome = json.dumps(act.outcome)
             self._write(
                 _jobs.update()
-                .where(_jobs.c.key == act.key, _jobs.c.job_id.is_not(None))
+                .where(
+                    _jobs.c.key == act.key,
+                    _jobs.c.job_id == act.job_id,
+                    _jobs.c.state == "bought",
+                )
                 .values(state="ended", outcome=outcome)
             )
             return
@@ -173,12 +181,6 @@ class SqlLedger:
             # Another process made the table at the same moment; if not, this says so once more.
             _metadata.create_all(engine)
         return engine
-
-    def _row(self, entry: Entry) -> dict[str, Any]:
-        values = asdict(entry)
-        values["outcome"] = None
-        values["prompt"] = entry.prompt if self.store_prompts else None
-        return values
 
 
 def _use_wal(connection: Any, _record: object) -> None:

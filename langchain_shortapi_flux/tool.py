@@ -6,6 +6,7 @@ spells things.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 from langchain_shortapi_flux.answering_tool import AnsweringTool, Arguments, Injected, agent_call
 from langchain_shortapi_flux.errors import DownloadFailed, JobTimeout
 from langchain_shortapi_flux.job import FluxJob, FluxRequest, left_out
-from langchain_shortapi_flux.ledger import request_digest
 from langchain_shortapi_flux.runnable import ShortAPIFlux
 from langchain_shortapi_flux.tool_content import (
     Content,
@@ -41,12 +41,6 @@ _DESCRIPTION = (
 )
 
 
-class _FluxArguments(Arguments, FluxRequest):
-    """The arguments that a model fills in."""
-
-    model_config = ConfigDict(extra="ignore")
-
-
 def _arguments_for(flux: ShortAPIFlux) -> type[BaseModel]:
     """The arguments' schema, each option described with what this instance takes if it is unset."""
     fields: dict[str, Any] = {}
@@ -55,9 +49,17 @@ def _arguments_for(flux: ShortAPIFlux) -> type[BaseModel]:
         text = f"{field.description} Default: {getattr(flux, name)}."
         option = Field(default_factory=left_out, description=text)
         fields[name] = (field.rebuild_annotation(), option)
-    return create_model(
-        "FluxTextToImage", __base__=_FluxArguments, __doc__="Arguments of a picture.", **fields
-    )
+    return create_model("FluxTextToImage", __base__=_arguments(), **fields)
+
+
+@cache
+def _arguments() -> type[BaseModel]:
+    class FluxArguments(Arguments, FluxRequest):
+        """Arguments of a picture."""
+
+        model_config = ConfigDict(extra="ignore")
+
+    return FluxArguments
 
 
 class ShortAPIFluxTool(AnsweringTool):
@@ -158,6 +160,8 @@ class ShortAPIFluxTool(AnsweringTool):
         call = agent_call(runtime)
         if call is None:
             return {"max_wait": self.max_wait}
+        from langchain_shortapi_flux.ledger import request_digest  # noqa: PLC0415 - on first use
+
         request = FluxRequest.model_validate(dict(asked)).filled_from(self.flux)
         digest = request_digest(self.flux.base_url, self.flux.model, request)
         key = f"agent {self.flux.model} {call[0]} {call[1]} {digest}"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from langchain_shortapi_flux import ShortAPIFlux
 
-pytest_plugins = ["cassette_recording"]
+pytest_plugins = ["cassette_recording", "postgres_server"]
 
 _UNSET = (
     *("SHORTAPI_KEY", "SHORTAPI_API_KEY", "SHORTAPI_BASE_URL", "REQUESTS_CA_BUNDLE"),

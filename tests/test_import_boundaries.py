@@ -20,7 +20,15 @@ ORDER = [
     *("errors", "version", "loopback", "job", "waiting", "wire", "ledger", "sql_ledger"),
     *("job_flow", "purchase_flow", "connection"),
     *("loop_session", "requests_driver", "aiohttp_driver", "loop_thread", "image_files"),
-    *("flux_input", "flux_flows", "traced_cost", "runnable", "tool_content", "tool_progress"),
+    *(
+        "flux_input",
+        "input_reading",
+        "flux_flows",
+        "traced_cost",
+        "runnable",
+        "tool_content",
+        "tool_progress",
+    ),
     *("answering_tool", "tool", "get_job_tool", "toolkit", "__init__", "__main__"),
 ]
 
