@@ -7,13 +7,16 @@ when. No secret is stored; of a prompt, only a hash, unless told otherwise.
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
+import time
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, cast
 
 try:
     import sqlalchemy as sql
-    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+    from sqlalchemy.exc import IntegrityError, ProgrammingError
+    from sqlalchemy.schema import CreateTable
 except ImportError as error:
     raise ImportError(
         "SqlLedger needs SQLAlchemy: pip install 'langchain-shortapi-flux[ledger]'"
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 LOCK_WAIT_SECONDS = 30.0
 """How long SQLite waits for another process's write."""
+LOCK_LOOK_SECONDS = 0.01
 
 _metadata = sql.MetaData()
 _jobs = sql.Table(
@@ -176,17 +180,38 @@ class SqlLedger:
         if self._sqlite:
             sql.event.listen(engine, "connect", _use_wal)
         try:
-            _metadata.create_all(engine)
-        except (OperationalError, ProgrammingError, IntegrityError):
-            # Another process made the table at the same moment; if not, this says so once more.
-            _metadata.create_all(engine)
+            try:
+                _make_table(engine)
+            except (IntegrityError, ProgrammingError):
+                # PostgreSQL, where another process made the table at the same moment.
+                _make_table(engine)
+        except BaseException:
+            engine.dispose()
+            raise
         return engine
+
+
+def _make_table(engine: sql.Engine) -> None:
+    # Looking first spares those who may use the table but make none.
+    if not sql.inspect(engine).has_table(_jobs.name):
+        with engine.begin() as connection:
+            connection.execute(CreateTable(_jobs, if_not_exists=True))
 
 
 def _use_wal(connection: Any, _record: object) -> None:
     # Readers and a writer side by side, and a commit that survives a killed process.
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    ends = time.monotonic() + LOCK_WAIT_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError as error:
+            # SQLite waits for every lock but the one of this change of mode, so we do.
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > ends:
+                raise
+            time.sleep(LOCK_LOOK_SECONDS)
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
 

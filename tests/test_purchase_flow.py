@@ -1,0 +1,711 @@
+"""Buying once, on paper: which acts come in which order, and what an entry found means. No I/O."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from screenplay import MODEL, REQUEST, Clock, here
+from transcripts import (
+    BROKE_OFF,
+    CREATE_REFUSED,
+    CREATE_REPEATED,
+    CREATE_UNCLEAR,
+    CREATED,
+    ENDINGS,
+    JOB_ID,
+    RUNNING,
+    SUCCEEDED,
+    TOO_MANY,
+    UNREACHED,
+    page,
+    record,
+    said,
+)
+
+from langchain_shortapi_flux import (
+    CreateOutcomeUnknown,
+    FluxJob,
+    InvalidRequest,
+    JobFailed,
+    JobTimeout,
+    LedgerFailed,
+    MemoryLedger,
+    NotCreated,
+    RetryLimits,
+    ServiceUnavailable,
+    ShortAPIError,
+    UnexpectedReply,
+)
+from langchain_shortapi_flux.job_flow import Order, Step
+from langchain_shortapi_flux.ledger import (
+    Bought,
+    Claim,
+    Ended,
+    Entry,
+    LedgerTrouble,
+    perform_ledger_act,
+)
+from langchain_shortapi_flux.purchase_flow import Purchase, buy_job_once, create_job_once
+from langchain_shortapi_flux.wire import HttpReply, HttpRequest, Lost
+
+if TYPE_CHECKING:
+    from langchain_shortapi_flux.job_flow import Answer, JobFlow
+    from langchain_shortapi_flux.ledger import LedgerAct
+
+KEY = "https://api.shortapi.ai order 66"
+ORDER = Order(REQUEST, MODEL)
+LEASE = 90.0
+REFUNDED, CHARGED = ENDINGS["failed and refunded"], ENDINGS["failed and charged"]
+INLINE = said(record(status=2, result={"images": ["data:image/png;base64,iVBORw0KGgo="]}))
+
+
+class Out(MemoryLedger):
+    """A keeper that fails at some acts."""
+
+    def __init__(self, *kinds: type[LedgerAct]) -> None:
+        super().__init__()
+        self.kinds = kinds
+
+    def claim(self, claim: Claim) -> Entry:
+        self._fail(claim)
+        return super().claim(claim)
+
+    def bought(self, act: Bought) -> None:
+        self._fail(act)
+        super().bought(act)
+
+    def ended(self, act: Ended) -> None:
+        self._fail(act)
+        super().ended(act)
+
+    def _fail(self, act: LedgerAct) -> None:
+        if isinstance(act, self.kinds):
+            raise OSError("disk full of postgresql://me:horse-battery@host")
+
+
+class Slow(MemoryLedger):
+    """A keeper that takes its time over each act."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        super().__init__()
+        self.clock, self.seconds = clock, seconds
+
+    def claim(self, claim: Claim) -> Entry:
+        self.clock.pass_by(self.seconds)
+        return super().claim(claim)
+
+
+@dataclass
+class Play:
+    """What happened: each step, each moment, and the job or the error at the end."""
+
+    steps: list[Step] = field(default_factory=list)
+    moments: list[float] = field(default_factory=list)
+    job: FluxJob | None = None
+    error: ShortAPIError | None = None
+
+    @property
+    def acts(self) -> list[str]:
+        """Each act by its name, in order."""
+        return [_name(step) for step in self.steps]
+
+    @property
+    def sent(self) -> list[str]:
+        """The calls alone."""
+        return [act for act in self.acts if act in ("create", "query")]
+
+    def act(self, name: str) -> Any:
+        """The first act of that name."""
+        return self.steps[self.acts.index(name)].act
+
+
+def _name(step: Step) -> str:
+    match step.act:
+        case HttpRequest(path=path):
+            return path.partition("?")[0].rpartition("/")[2]
+        case Ended(result=result):
+            return result
+        case None:
+            return "show"
+        case act:
+            return type(act).__name__.lower()
+
+
+@dataclass
+class Table:
+    """One ledger, one clock, and a holder of its own for each call."""
+
+    clock: Clock = field(default_factory=Clock)
+    ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    calls: int = 0
+
+    def purchase(self, **changes: Any) -> Purchase:
+        """A call's purchase under the key."""
+        self.calls += 1
+        plain = Purchase(
+            key=KEY,
+            digest="digest",
+            holder=f"holder {self.calls}",
+            lease=LEASE,
+            on_unknown="raise",
+            on_failed="raise",
+            wall=self.clock,
+            prompt=REQUEST.prompt,
+        )
+        return replace(plain, **changes)
+
+    def buy(
+        self,
+        *answers: HttpReply | Lost,
+        only_create: bool = False,
+        exchange: float = 0.0,
+        circumstances: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> Play:
+        """Run a call to its end; the last answer repeats."""
+        begin = create_job_once if only_create else buy_job_once
+        at = here(self.clock, **(circumstances or {}))
+        return self.play(begin(ORDER, self.purchase(**changes), at), answers, exchange)
+
+    def play(
+        self, flow: JobFlow, answers: tuple[HttpReply | Lost, ...], exchange: float = 0.0
+    ) -> Play:
+        """Run a flow to its end."""
+        play = Play()
+        answer: Answer | None = None
+        try:
+            while True:
+                step = flow.send(answer)
+                play.steps.append(step)
+                assert len(play.steps) < 2000, "the flow does not end"
+                self.clock.pass_by(step.wait)
+                play.moments.append(self.clock())
+                answer = self.perform(step, play, answers)
+                if isinstance(step.act, HttpRequest):
+                    self.clock.pass_by(exchange)
+        except StopIteration as end:
+            play.job = end.value
+        except ShortAPIError as error:
+            play.error = error
+        return play
+
+    def perform(
+        self, step: Step, play: Play, answers: tuple[HttpReply | Lost, ...]
+    ) -> Answer | None:
+        """What comes of an act."""
+        match step.act:
+            case None:
+                return None
+            case HttpRequest():
+                assert answers, f"{_name(step)} was not to be sent"
+                return answers[min(len(play.sent), len(answers)) - 1]
+            case act:
+                return perform_ledger_act(self.ledger, act)
+
+    def claimed(self, **changes: Any) -> Claim:
+        """Somebody else's claim, from now on."""
+        plain = Claim(KEY, "digest", "another", now=self.clock(), lease=LEASE)
+        claim = replace(plain, **changes)
+        assert self.ledger.claim(claim).holder == claim.holder
+        return claim
+
+    @property
+    def entry(self) -> Entry | None:
+        """What stands under the key."""
+        return self.ledger._open.get(KEY) or self.ledger._ended.get(KEY)
+
+
+def state(table: Table) -> str | None:
+    """How far the entry got; None if the key is free."""
+    return table.entry.state if table.entry is not None else None
+
+
+# --- the order of acts --------------------------------------------------------------------------
+
+
+def test_claim_create_bought_queries_ended() -> None:
+    """Each stands before what must not happen without it."""
+    table = Table()
+    play = table.buy(CREATED, RUNNING, SUCCEEDED)
+    assert play.acts == ["claim", "create", "bought", "query", "query", "ended"]
+    assert [step.wait for step in play.steps] == [0.0, 0.0, 0.0, 2.0, 0.4, 0.0]
+    assert play.act("bought") == Bought(KEY, "holder 1", JOB_ID)
+    assert play.job is not None
+    assert play.job.status == "succeeded"
+    assert table.entry is not None
+    assert (table.entry.state, table.entry.job_id) == ("ended", JOB_ID)
+
+
+def test_the_claim_says_for_what_from_when_and_for_how_long() -> None:
+    """Other processes judge the claim by nothing else."""
+    play = Table().buy(CREATED, SUCCEEDED)
+    assert play.act("claim") == Claim(
+        key=KEY,
+        digest="digest",
+        holder="holder 1",
+        now=1000.0,
+        lease=LEASE,
+        prompt=REQUEST.prompt,
+    )
+
+
+def test_no_snapshot_is_shown_before_the_job_is_noted() -> None:
+    """Whoever leaves at the first snapshot leaves a job that the key finds again."""
+    play = Table().buy(CREATED, SUCCEEDED)
+    shown = [step.job is not None for step in play.steps]
+    assert shown == [False, False, False, True, False]
+
+
+def test_buying_without_waiting_notes_the_job_too() -> None:
+    """``create`` is half of ``invoke``, and the key stands for its job all the same."""
+    table = Table()
+    play = table.buy(CREATED, only_create=True)
+    assert play.acts == ["claim", "create", "bought"]
+    assert state(table) == "bought"
+    again = table.buy(only_create=True)
+    assert again.acts == ["claim"]
+    assert again.job is not None
+    assert again.job.job_id == JOB_ID
+
+
+# --- the same key again -------------------------------------------------------------------------
+
+
+def test_a_known_job_is_followed_at_once_and_not_bought() -> None:
+    """It may have ended long ago, so there is no first delay."""
+    table = Table()
+    table.buy(CREATED, only_create=True)
+    play = table.buy(RUNNING, SUCCEEDED)
+    assert play.acts == ["claim", "query", "query", "ended"]
+    assert [step.wait for step in play.steps] == [0.0, 0.0, 0.4, 0.0]
+    assert play.job is not None
+    assert (play.job.job_id, play.job.request, play.job.model) == (JOB_ID, REQUEST, MODEL)
+    assert state(table) == "ended"
+
+
+def test_a_job_that_ended_is_answered_with_nothing_sent() -> None:
+    """The same job as before, down to the pictures and the cost."""
+    table = Table()
+    first = table.buy(*ENDINGS["one picture, a full record"]).job
+    play = table.buy()
+    assert play.acts == ["claim"]
+    assert play.job is not None
+    assert first is not None
+    assert play.job == first.model_copy(update={"queries": 0, "elapsed": 0.0})
+
+
+def test_a_refunded_failure_is_told_again() -> None:
+    """An agent that retries a moderated prompt learns the same, free."""
+    table = Table()
+    first = table.buy(*REFUNDED).error
+    play = table.buy()
+    assert play.acts == ["claim"]
+    assert isinstance(first, JobFailed)
+    assert isinstance(play.error, JobFailed)
+    assert (play.error.job_id, play.error.charge) == (JOB_ID, "refunded")
+    assert str(play.error) == f"{first} (known from the ledger; nothing was bought)"
+
+
+def test_a_refunded_failure_is_bought_again_where_that_was_asked_for() -> None:
+    """Once: who comes after it finds the new job."""
+    table = Table()
+    table.buy(*REFUNDED)
+    play = table.buy(CREATED, SUCCEEDED, on_failed="buy")
+    assert play.acts == ["claim", "claim", "create", "bought", "query", "ended"]
+    assert play.steps[1].wait == 0.0
+    assert play.job is not None
+    assert table.buy(on_failed="buy").job is not None
+
+
+@pytest.mark.parametrize(
+    "ending", [CHARGED, ENDINGS["one picture, a full record"]], ids=["charged", "succeeded"]
+)
+def test_what_was_not_refunded_is_never_bought_again(ending: tuple[HttpReply, ...]) -> None:
+    """``on_failed`` is for failures that cost nothing."""
+    table = Table()
+    first = table.buy(*ending)
+    play = table.buy(on_failed="buy", on_unknown="buy")
+    assert play.acts == ["claim"]
+    assert type(play.error) is type(first.error)
+
+
+@pytest.mark.parametrize("stands", ["claimed", "unknown", "bought", "ended"])
+def test_other_arguments_under_the_same_key_are_refused(stands: str) -> None:
+    """A key that stands for two things would hand out the wrong picture."""
+    table = Table()
+    if stands == "claimed":
+        table.claimed()
+    else:
+        answers: dict[str, tuple[HttpReply | Lost, ...]]
+        answers = {"unknown": (BROKE_OFF,), "bought": (CREATED,), "ended": (CREATED, SUCCEEDED)}
+        table.buy(*answers[stands], only_create=stands == "bought")
+    assert state(table) == stands
+    entry = table.entry
+    play = table.buy(digest="other", on_unknown="buy", on_failed="buy")
+    assert play.acts == ["claim"]
+    assert isinstance(play.error, InvalidRequest)
+    assert play.error.charge == "none"
+    assert KEY in str(play.error)
+    assert table.entry == entry
+
+
+# --- another's claim ----------------------------------------------------------------------------
+
+
+def test_another_claim_is_waited_for_until_its_lease_ends() -> None:
+    """The looks come ever less often, and the last one when the lease is over."""
+    table = Table()
+    claim = table.claimed()
+    play = table.buy()
+    waits = [step.wait for step in play.steps]
+    assert waits[:8] == [0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    assert set(waits[8:-1]) == {1.0}
+    assert play.moments[-1] == claim.now + LEASE
+    assert set(play.acts) == {"claim"}
+    assert isinstance(play.error, CreateOutcomeUnknown)
+
+
+def test_another_claim_is_waited_for_until_the_own_deadline() -> None:
+    """The caller's patience counts as well as the lease."""
+    table = Table()
+    table.claimed()
+    play = table.buy(circumstances={"timeout": 5.0})
+    assert play.moments[-1] == 1005.0
+    assert isinstance(play.error, CreateOutcomeUnknown)
+    assert state(table) == "claimed"
+
+
+def test_another_claim_is_followed_as_soon_as_it_has_its_job() -> None:
+    """Twenty calls with one key at once are one job and twenty answers."""
+    table = Table()
+    table.claimed()
+    flow = buy_job_once(ORDER, table.purchase(), here(table.clock))
+    step = flow.send(perform_ledger_act(table.ledger, _at(flow)))
+    assert (step.job, step.wait) == (None, 0.05)
+    table.ledger.bought(Bought(KEY, "another", JOB_ID))
+    step = flow.send(perform_ledger_act(table.ledger, _ledger_act(step)))
+    assert step.job is not None
+    assert (_name(step), step.wait, step.job.job_id) == ("query", 0.0, JOB_ID)
+    flow.close()
+
+
+def _ledger_act(step: Step) -> LedgerAct:
+    assert isinstance(step.act, Claim | Bought | Ended)
+    return step.act
+
+
+def test_another_claim_that_is_released_is_taken_over() -> None:
+    """The first was refused (no balance, say); the next may try."""
+    table = Table()
+    table.claimed()
+    purchase = table.purchase()
+    flow = buy_job_once(ORDER, purchase, here(table.clock))
+    step = flow.send(perform_ledger_act(table.ledger, _at(flow)))
+    table.ledger.ended(Ended(KEY, "released", holder="another"))
+    table.clock.pass_by(step.wait)
+    step = flow.send(perform_ledger_act(table.ledger, _ledger_act(step)))
+    assert _name(step) == "create"
+    assert table.entry is not None
+    assert (table.entry.holder, table.entry.claimed_at) == (purchase.holder, 1000.05)
+    flow.close()
+
+
+def _at(flow: JobFlow) -> LedgerAct:
+    """The act of a flow's first step."""
+    return _ledger_act(next(flow))
+
+
+# --- nobody can tell ----------------------------------------------------------------------------
+
+
+def in_doubt(how: str) -> Table:
+    """A key whose create has no known outcome, for one of two reasons."""
+    table = Table()
+    if how == "lease over":
+        table.claimed()
+        table.clock.pass_by(LEASE)
+    else:
+        table.buy(BROKE_OFF)
+        assert state(table) == "unknown"
+    return table
+
+
+@pytest.mark.parametrize("how", ["lease over", "marked unknown"])
+def test_an_unknown_create_is_reported_with_key_and_time(how: str) -> None:
+    """Both are needed to look it up in the account."""
+    table = in_doubt(how)
+    play = table.buy()
+    assert play.acts == ["claim"]
+    error = play.error
+    assert isinstance(error, CreateOutcomeUnknown)
+    assert (error.key, error.claimed_at, error.job_id) == (KEY, 1000.0, None)
+    assert (error.is_retryable, error.charge) == (False, "unknown")
+    text = str(error)
+    assert f"key {KEY}, claimed at 1970-01-01T00:16:40+00:00" in text
+    assert 'on_unknown="buy"' in text
+
+
+@pytest.mark.parametrize("how", ["lease over", "marked unknown"])
+def test_an_unknown_create_is_replaced_once_where_that_was_asked_for(how: str) -> None:
+    """Buying all the same makes a new claim, for which everything holds again."""
+    table = in_doubt(how)
+    play = table.buy(BROKE_OFF, on_unknown="buy")
+    assert play.acts == ["claim", "claim", "create", "unknown"]
+    again = table.buy()
+    assert isinstance(again.error, CreateOutcomeUnknown)
+    assert again.error.claimed_at == table.clock()
+    assert table.buy(CREATED, SUCCEEDED, on_unknown="buy").job is not None
+    assert table.buy(on_unknown="buy").acts == ["claim"]
+
+
+def test_a_live_claim_is_not_replaced_before_its_lease_ends() -> None:
+    """``on_unknown="buy"`` is for purchases that nobody is making any more."""
+    table = Table()
+    claim = table.claimed()
+    play = table.buy(CREATED, SUCCEEDED, on_unknown="buy")
+    assert play.job is not None
+    assert play.moments[play.acts.index("create")] == claim.now + LEASE
+
+
+def test_of_two_who_would_replace_a_claim_the_second_waits_for_the_first() -> None:
+    """Both saw the same dead claim; one of them buys."""
+    table = in_doubt("marked unknown")
+    one = buy_job_once(ORDER, table.purchase(on_unknown="buy"), here(table.clock))
+    two = buy_job_once(ORDER, table.purchase(on_unknown="buy"), here(table.clock))
+    first = [flow.send(perform_ledger_act(table.ledger, _at(flow))) for flow in (one, two)]
+    second = [
+        flow.send(perform_ledger_act(table.ledger, _ledger_act(step)))
+        for flow, step in zip((one, two), first, strict=True)
+    ]
+    assert [_name(step) for step in second] == ["create", "claim"]
+    assert second[1].wait > 0
+    one.close()
+    two.close()
+
+
+@pytest.mark.parametrize("name", CREATE_UNCLEAR)
+def test_an_unclear_answer_marks_the_claim(name: str) -> None:
+    """The next call with the key is told at once, without waiting for the lease."""
+    table = Table()
+    play = table.buy(*CREATE_UNCLEAR[name])
+    assert play.acts == ["claim", "create", "unknown"]
+    assert isinstance(play.error, CreateOutcomeUnknown)
+    assert (play.error.key, play.error.claimed_at) == (KEY, 1000.0)
+    assert KEY in str(play.error)
+    assert state(table) == "unknown"
+    again = table.buy()
+    assert again.acts == ["claim"]
+    assert isinstance(again.error, CreateOutcomeUnknown)
+
+
+@pytest.mark.parametrize("name", [*CREATE_REFUSED, "429 for ever", "code 3000 for ever"])
+def test_a_refusal_frees_the_key(name: str) -> None:
+    """Provably nothing was bought: the same key may try again, with any arguments."""
+    table = Table()
+    play = table.buy(*{**CREATE_REFUSED, **CREATE_REPEATED}[name])
+    assert (play.acts[0], play.acts[-1]) == ("claim", "released")
+    assert isinstance(play.error, NotCreated)
+    assert state(table) is None
+    assert table.buy(CREATED, SUCCEEDED, digest="other").job is not None
+
+
+# --- the lease ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [UNREACHED, TOO_MANY, said({}, 429, Retry_After="20")])
+@pytest.mark.parametrize("lease", [5.0, 30.0, 90.0])
+def test_create_gives_up_before_its_lease_ends(answer: HttpReply | Lost, lease: float) -> None:
+    """Else somebody would take the claim for dead, and perhaps buy, while this one still buys."""
+    table = Table()
+    retry = RetryLimits(create_attempts=20)
+    play = table.buy(answer, lease=lease, circumstances={"retry": retry})
+    assert isinstance(play.error, NotCreated)
+    assert table.clock() < 1000.0 + lease
+    for step, moment in zip(play.steps, play.moments, strict=True):
+        if isinstance(step.act, HttpRequest):
+            assert moment + step.act.time_left <= 1000.0 + lease * 0.9 + 1e-6
+
+
+def test_what_a_slow_ledger_took_of_the_lease_is_not_create_s() -> None:
+    """The lease runs from the moment that the claim names, not from when it was granted."""
+    table = Table()
+    table.ledger = Slow(table.clock, 40.0)
+    play = table.buy(CREATED, SUCCEEDED)
+    assert play.act("create").time_left == pytest.approx(90.0 * 0.9 - 40.0)
+
+
+def test_a_claim_granted_too_late_sends_nothing() -> None:
+    """By now somebody else may hold it for dead."""
+    table = Table()
+    table.ledger = Slow(table.clock, 85.0)
+    play = table.buy()
+    assert play.acts == ["claim", "released"]
+    assert isinstance(play.error, ServiceUnavailable)
+
+
+def test_a_wall_clock_that_was_set_back_does_not_lengthen_create() -> None:
+    """The wall's word counts against the lease only."""
+    table = Table()
+    walls = iter([5000.0, 1000.0])
+    play = table.buy(CREATED, SUCCEEDED, wall=lambda: next(walls))
+    assert play.act("create").time_left == pytest.approx(LEASE * 0.9)
+
+
+def test_following_is_not_bound_by_the_lease() -> None:
+    """The lease is create's; a job may take longer."""
+    table = Table()
+    play = table.buy(CREATED, RUNNING, lease=5.0, circumstances={"timeout": 60.0})
+    assert isinstance(play.error, JobTimeout)
+    assert table.clock() > 1050.0
+
+
+# --- keepers in trouble -------------------------------------------------------------------------
+
+
+def test_a_ledger_that_cannot_be_asked_means_that_nothing_is_bought() -> None:
+    """Without its word nobody knows whether the key was bought before."""
+    table = Table(ledger=Out(Claim))
+    play = table.buy()
+    assert play.acts == ["claim"]
+    assert isinstance(play.error, LedgerFailed)
+    assert (play.error.charge, play.error.is_retryable) == ("none", True)
+    assert "horse" not in str(play.error)
+    assert "OSError" in str(play.error)
+
+
+@pytest.mark.parametrize("kind", [Bought, Ended])
+def test_a_ledger_that_fails_after_create_is_logged_and_the_job_goes_on(
+    kind: type[LedgerAct], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The picture is paid for: the log holds its id where the ledger does not."""
+    table = Table(ledger=Out(kind))
+    play = table.buy(CREATED, SUCCEEDED)
+    assert play.acts == ["claim", "create", "bought", "query", "ended"]
+    assert play.job is not None
+    assert [entry.levelno for entry in caplog.records] == [logging.ERROR]
+    assert all(word in caplog.text for word in (kind.__name__, KEY, "OSError", JOB_ID))
+    assert "horse" not in caplog.text
+
+
+@pytest.mark.parametrize("answer", [BROKE_OFF, page(403)], ids=["unknown", "refused"])
+def test_a_ledger_that_cannot_note_how_create_went_does_not_hide_it(
+    answer: HttpReply | Lost, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The caller still learns what happened; the claim's lease does the rest."""
+    table = Table(ledger=Out(Ended))
+    expected = Table().buy(answer).error
+    play = table.buy(answer)
+    assert type(play.error) is type(expected)
+    assert "job none" in caplog.text
+    assert state(table) == "claimed"
+
+
+def test_a_failed_job_is_raised_though_the_ledger_cannot_note_it() -> None:
+    """Likewise at the end."""
+    play = Table(ledger=Out(Ended)).buy(*REFUNDED)
+    assert isinstance(play.error, JobFailed)
+
+
+def test_an_answer_that_is_no_entry_is_a_ledger_in_trouble() -> None:
+    """A bug in a driver or a keeper must not lead to a purchase."""
+    table = Table()
+    flow = buy_job_once(ORDER, table.purchase(), here(table.clock))
+    next(flow)
+    with pytest.raises(LedgerFailed, match="no answer"):
+        flow.send(None)
+
+
+# --- what is kept -------------------------------------------------------------------------------
+
+
+def test_pictures_that_came_inside_the_reply_are_asked_for_again() -> None:
+    """Their bytes do not belong into a ledger; the service still has the job."""
+    table = Table()
+    play = table.buy(CREATED, INLINE)
+    assert play.acts == ["claim", "create", "bought", "query"]
+    assert state(table) == "bought"
+    again = table.buy(INLINE)
+    assert again.acts == ["claim", "query"]
+    assert again.job is not None
+    assert again.job.images[0].inline is not None
+
+
+def test_the_outcome_kept_is_plain_and_holds_no_prompt() -> None:
+    """It goes into a database as JSON."""
+    outcome = Table().buy(*ENDINGS["one picture, a full record"])
+    kept = outcome.act("ended").outcome
+    assert kept["status"] == "succeeded"
+    assert "request" not in kept
+    assert "fox" not in repr(kept)
+
+
+@pytest.mark.parametrize("ending", ["succeeded without pictures", "it never ends"])
+def test_what_has_no_clear_end_stays_to_be_followed(ending: str) -> None:
+    """After a timeout, or a reply of no use, the key still leads to the job."""
+    table = Table()
+    play = table.buy(*ENDINGS[ending], circumstances={"timeout": 30.0})
+    assert isinstance(play.error, JobTimeout | UnexpectedReply)
+    assert (state(table), play.error.job_id) == ("bought", JOB_ID)
+    again = table.buy(SUCCEEDED)
+    assert again.acts == ["claim", "query", "ended"]
+    assert again.job is not None
+
+
+# --- leaving early ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("step", "left", "said_in_log"),
+    [
+        (0, None, ""),
+        (1, "claimed", "stopped while a create was under way"),
+        (2, "claimed", f"stopped while job {JOB_ID} was noted"),
+        (3, "bought", f"stopped waiting for job {JOB_ID}"),
+        (4, "bought", f"stopped waiting for job {JOB_ID}"),
+        (5, "bought", f"stopped while job {JOB_ID} was noted"),
+    ],
+)
+def test_whoever_leaves_leaves_what_is_known(
+    step: int, left: str | None, said_in_log: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At each step the ledger or the log says what there is, and none buys twice."""
+    table = Table()
+    flow = buy_job_once(ORDER, table.purchase(), here(table.clock))
+    answers = iter([CREATED, RUNNING, SUCCEEDED])
+    now = next(flow)
+    for _ in range(step):
+        if isinstance(now.act, HttpRequest):
+            now = flow.send(next(answers))
+        else:
+            now = flow.send(perform_ledger_act(table.ledger, _ledger_act(now)))
+    flow.close()
+    assert state(table) == left
+    assert said_in_log in caplog.text
+    if step >= 2:
+        assert JOB_ID in caplog.text
+    if left == "bought":
+        assert table.buy(SUCCEEDED).sent == ["query"]
+    elif left == "claimed":
+        again = table.buy()
+        assert again.sent == []
+        assert isinstance(again.error, CreateOutcomeUnknown)
+
+
+def test_leaving_while_another_claim_is_waited_for_changes_nothing() -> None:
+    """Whoever waits holds nothing."""
+    table = Table()
+    table.claimed()
+    before = table.entry
+    flow = buy_job_once(ORDER, table.purchase(), here(table.clock))
+    flow.send(perform_ledger_act(table.ledger, _at(flow)))
+    flow.close()
+    assert table.entry == before
+
+
+def test_trouble_is_a_value_without_the_keeper_s_words() -> None:
+    """They may hold a URL with its password."""
+    answer = perform_ledger_act(Out(Claim), Claim(KEY, "d", "h", 0.0, 1.0))
+    assert answer == LedgerTrouble("OSError")
