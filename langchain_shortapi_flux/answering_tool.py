@@ -6,8 +6,8 @@ tools, and nothing of what a tool does.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from contextlib import aclosing, closing, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -135,9 +135,11 @@ class AnsweringTool(BaseTool):
         run_manager: CallbackManagerForToolRun | None,
     ) -> Iterator[FluxJob]:
         """Pass snapshots on, and tell each to whoever listens."""
-        for job in jobs:
-            tell(progress_event(job, _tool_call_id.get()), runtime, run_manager)
-            yield job
+        # Closed here: whoever holds the traceback of a listener's error would keep the flow open.
+        with closing(cast("Generator[FluxJob]", jobs)):
+            for job in jobs:
+                tell(progress_event(job, _tool_call_id.get()), runtime, run_manager)
+                yield job
 
     async def _awatch(
         self,
@@ -146,9 +148,10 @@ class AnsweringTool(BaseTool):
         run_manager: AsyncCallbackManagerForToolRun | None,
     ) -> AsyncIterator[FluxJob]:
         """The async twin of ``_watch``."""
-        async for job in jobs:
-            await atell(progress_event(job, _tool_call_id.get()), runtime, run_manager)
-            yield job
+        async with aclosing(cast("AsyncGenerator[FluxJob]", jobs)):
+            async for job in jobs:
+                await atell(progress_event(job, _tool_call_id.get()), runtime, run_manager)
+                yield job
 
 
 def agent_call(runtime: object) -> tuple[str, str] | None:

@@ -111,6 +111,9 @@ def create_job_once(order: Order, purchase: Purchase, here: Circumstances) -> Jo
     problem: ShortAPIError | None = None
     try:
         job = yield from create_job(order, here_for_create)
+    except GeneratorExit:
+        logger.warning("the create that was left has the key %s in the ledger", purchase.key)
+        raise
     except NotCreated as error:
         problem, act = error, Ended(purchase.key, "released", holder=purchase.holder)
     except (CreateOutcomeUnknown, UnexpectedReply) as error:
@@ -145,7 +148,8 @@ def _claim(purchase: Purchase, here: Circumstances) -> Generator[Step, Answer | 
             continue
         if found.job_id is not None:
             return found
-        left = min(found.lease_ends - purchase.wall(), here.time_left())
+        patience = here.timeout if here.max_wait is None else min(here.timeout, here.max_wait)
+        left = min(found.lease_ends - purchase.wall(), patience - here.elapsed())
         if found.state == "unknown" or left <= 0:
             raise _unknown(found, "an earlier create under the same key got no clear answer", None)
         wait = min(CLAIM_LOOK_SECONDS * 2 ** min(looks, 10), CLAIM_LOOK_SECONDS_MAX, left)
@@ -212,8 +216,7 @@ def _failed(error: JobFailed, purchase: Purchase) -> dict[str, Any]:
 def _unknown(found: Entry, what: str, job_id: str | None) -> CreateOutcomeUnknown:
     when = datetime.fromtimestamp(found.claimed_at, UTC).isoformat(timespec="seconds")
     error = CreateOutcomeUnknown(
-        f"{what}: key {found.key}, claimed at {when}. A job may exist and may have been charged; "
-        'look at the account, then use on_unknown="buy" to buy all the same',
+        f"{what}: key {found.key}, claimed at {when}. A job may exist and may have been charged",
         job_id=job_id,
     )
     error.key, error.claimed_at = found.key, found.claimed_at

@@ -7,7 +7,7 @@ service spells things.
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from langchain_core.runnables import RunnableSerializable
 from pydantic import ConfigDict, Field, SecretStr, SkipValidation, field_validator
@@ -200,10 +200,13 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
         self, input: FluxInput, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[FluxJob]:
         """The async twin of ``stream``."""
-        async for job in self._atransform_stream_with_config(
+        jobs = self._atransform_stream_with_config(
             _only(input), self._astream, self._traced(config), run_type="tool", **kwargs
-        ):
-            yield job
+        )
+        # Closed here: left to the event loop, a job that is left early would go on for a while.
+        async with aclosing(cast("AsyncGenerator[FluxJob]", jobs)):
+            async for job in jobs:
+                yield job
 
     def create(self, input: FluxInput, **options: Any) -> FluxJob:
         """Buy a job and return at once, without waiting for it. ``follow(job_id)`` waits."""

@@ -6,6 +6,7 @@ spells things.
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     )
 
 TOOL_NAME = "flux_text_to_image"
+DIGEST_LENGTH = 16
+"""Digits of the request's hash in a purchase's key: enough to tell one call's arguments apart."""
 _DESCRIPTION = (
     "Make pictures from a text description with the Flux model. Give one complete description of "
     "what the picture should show (subject, setting, style, light); it has no memory of earlier "
@@ -120,7 +123,7 @@ class ShortAPIFluxTool(AnsweringTool):
             for seen in self._watch(jobs, runtime, run_manager):
                 job = seen
         except JobTimeout as error:
-            return self._still_running(job, error)
+            return self._still_running(job, error, asked)
         paths: list[Path] | str = []
         if job is not None and self.save_to is not None:
             try:
@@ -146,7 +149,7 @@ class ShortAPIFluxTool(AnsweringTool):
             async for seen in self._awatch(jobs, runtime, run_manager):
                 job = seen
         except JobTimeout as error:
-            return self._still_running(job, error)
+            return self._still_running(job, error, asked)
         paths: list[Path] | str = []
         if job is not None and self.save_to is not None:
             try:
@@ -162,15 +165,29 @@ class ShortAPIFluxTool(AnsweringTool):
             return {"max_wait": self.max_wait}
         from langchain_shortapi_flux.ledger import request_digest  # noqa: PLC0415 - on first use
 
-        request = FluxRequest.model_validate(dict(asked)).filled_from(self.flux)
-        digest = request_digest(self.flux.base_url, self.flux.model, request)
-        key = f"agent {self.flux.model} {call[0]} {call[1]} {digest}"
+        digest = request_digest(self.flux.base_url, self.flux.model, self._request(asked))
+        key = json.dumps(["agent", *call, digest[:DIGEST_LENGTH]])
         return {"max_wait": self.max_wait, "request_key": key}
 
-    def _still_running(self, job: FluxJob | None, error: JobTimeout) -> tuple[Content, JobArtifact]:
+    def _request(self, asked: Mapping[str, Any]) -> FluxRequest:
+        return FluxRequest.model_validate(dict(asked)).filled_from(self.flux)
+
+    def _still_running(
+        self, job: FluxJob | None, error: JobTimeout, asked: Mapping[str, Any]
+    ) -> tuple[Content, JobArtifact]:
         """The answer at ``max_wait``. Without one, the whole job's deadline is over: a failure."""
-        if job is None or self.max_wait is None or self.max_wait >= self.flux.timeout:
+        if error.job_id is None or self.max_wait is None or self.max_wait >= self.flux.timeout:
             raise error
+        if job is None:  # create alone took that long, so no snapshot was shown
+            job = FluxJob(
+                job_id=error.job_id,
+                status="pending",
+                request=self._request(asked),
+                charge=error.charge,
+                elapsed=self.max_wait,
+                model=self.flux.model,
+                base_url=self.flux.base_url,
+            )
         return waiting_text(job), job_artifact(job)
 
     def _made(self, job: FluxJob | None, paths: list[Path] | str) -> tuple[Content, JobArtifact]:

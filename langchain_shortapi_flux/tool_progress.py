@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from langchain_core.callbacks.manager import adispatch_custom_event, dispatch_custom_event
 
+from langchain_shortapi_flux.errors import Charge  # noqa: TC001 - for readers of ProgressEvent
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
         CallbackManagerForToolRun,
     )
 
-    from langchain_shortapi_flux.errors import Charge
     from langchain_shortapi_flux.job import FluxJob
 
 PROGRESS_EVENT = "flux_progress"
