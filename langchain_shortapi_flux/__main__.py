@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     watch = _Watch()
     problem: str
     try:
-        with _flux(options) as (flux, prefix):
+        with _flux(options, watch) as (flux, prefix):
             return _run(flux, prefix, options, watch)
     except KeyboardInterrupt:
         problem, code = watch.interrupted(), EXIT_INTERRUPTED
@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 @contextmanager
-def _flux(options: argparse.Namespace) -> Iterator[tuple[ShortAPIFlux, str]]:
+def _flux(options: argparse.Namespace, watch: _Watch) -> Iterator[tuple[ShortAPIFlux, str]]:
     """What makes the pictures: the service, or a sandbox started for this command."""
     timeout = {} if options.timeout is None else {"timeout": options.timeout}
     if key_from_environment() is not None and not options.sandbox:
@@ -128,6 +128,7 @@ def _flux(options: argparse.Namespace) -> Iterator[tuple[ShortAPIFlux, str]]:
         )
     from langchain_shortapi_flux.sandbox import Sandbox  # noqa: PLC0415 - only without a key
 
+    watch.in_sandbox = True
     with Sandbox() as sandbox:
         why = "--sandbox" if options.sandbox else f"No key in {KEY_VARIABLES[0]}"
         print(
@@ -141,6 +142,7 @@ def _flux(options: argparse.Namespace) -> Iterator[tuple[ShortAPIFlux, str]]:
 
 def _run(flux: ShortAPIFlux, prefix: str, options: argparse.Namespace, watch: _Watch) -> int:
     if options.follow is not None:
+        watch.following = options.follow
         watch.job = flux.query(options.follow)
         watch.show(watch.job)
         job = flux.follow(watch.job)
@@ -158,11 +160,20 @@ def _run(flux: ShortAPIFlux, prefix: str, options: argparse.Namespace, watch: _W
             watch.show(job)
     watch.clear()
     paths = job.save(options.output, prefix=prefix)
-    for path in paths:
-        print(path)
     cost = "not reported" if job.cost is None else f"{job.cost} USD"
-    print(f"job {job.job_id}: {job.status} in {job.elapsed:.1f} s, cost {cost}")
-    return EXIT_OK
+    problem: str
+    try:
+        for path in paths:
+            print(path)
+        print(f"job {job.job_id}: {job.status} in {job.elapsed:.1f} s, cost {cost}", flush=True)
+        return EXIT_OK
+    except OSError as error:  # a full disk or a pipe that nobody reads any more
+        problem = str(error.strerror)
+    raise DownloadFailed(
+        f"job {job.job_id}: its pictures are saved in {options.output}, but could not be listed: "
+        f"{problem}",
+        job_id=job.job_id,
+    )
 
 
 def _require_writable(folder: str) -> None:
@@ -180,6 +191,8 @@ class _Watch:
     def __init__(self) -> None:
         self.job: FluxJob | None = None
         self.creating = False
+        self.following: str | None = None
+        self.in_sandbox = False
         self._lines = sys.stderr.isatty()
 
     def show(self, job: FluxJob) -> None:
@@ -198,6 +211,10 @@ class _Watch:
             sys.stderr.flush()
 
     def interrupted(self) -> str:
+        if self.in_sandbox:
+            return "interrupted; the sandbox ended with this command, and nothing was charged"
+        if self.following is not None and self.job is None:
+            return f"interrupted; --follow {self.following} looks again, free"
         if self.job is not None:
             return (
                 f"interrupted; job {self.job.job_id} was charged and goes on: "

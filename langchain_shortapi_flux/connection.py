@@ -6,7 +6,6 @@ and makes no request; both drivers take from it what they need, so that they mea
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -98,15 +97,25 @@ class Connection:
             )
             for name, value in headers.items()
         }
-        return HttpReply(status, named, self._hide_key(body), time.time())
+        # JSON holds no NUL; UTF-16 does, and would show the key letter by letter.
+        return HttpReply(status, named, self._hide_key(body.replace(b"\x00", b"")), time.time())
 
     def _hide_key(self, text: bytes) -> bytes:
         key = self.api_key.get_secret_value()
         if len(key) < SHORTEST_HIDDEN_KEY:
             return text
-        for spelling in {key, quote(key, safe=""), json.dumps(key)[1:-1]}:
+        for spelling in (key, quote(key, safe="")):
             text = text.replace(spelling.encode(), HIDDEN)
+        if b"\\" in text:
+            text = re.sub("".join(map(_json_spellings, key)).encode(), HIDDEN, text)
         return text
+
+
+def _json_spellings(character: str) -> str:
+    """A pattern of the ways in which JSON may spell a character."""
+    hexadecimal = rf"\\u(?i:{ord(character):04x})"
+    escaped = rf"\\{re.escape(character)}|" if character in '"\\/' else ""
+    return f"(?:{hexadecimal}|{escaped}{re.escape(character)})"
 
 
 def connect(base_url: str, api_key: SecretStr | None, max_connections: int) -> Connection:
@@ -131,7 +140,7 @@ def connect(base_url: str, api_key: SecretStr | None, max_connections: int) -> C
             "api_key holds a space or a character that no HTTP header can carry; copy it again"
         )
     ca_bundle = ca_bundle_from_environment()
-    if ca_bundle is not None and not runs_here(base_url):
+    if ca_bundle is not None and base_url.startswith("https"):
         ssl_context(ca_bundle)  # read now, so that a file that is none is told before a job is made
     return Connection(base_url, api_key, proxy_for(base_url), ca_bundle, max_connections)
 
@@ -198,6 +207,7 @@ def read_callback_url(value: str | None) -> str | None:
     if not text:
         return None
     try:
+        text.encode()  # a lone surrogate could not be sent
         parts = urlsplit(text)
         host = parts.hostname
     except ValueError:
@@ -228,12 +238,19 @@ def proxy_for(url: str) -> SecretStr | None:
         return None
     if "://" not in proxy:
         proxy = f"http://{proxy}"
-    if urlsplit(proxy).scheme not in ("http", "https"):
-        raise ConfigurationError(
-            f"the environment names a {urlsplit(proxy).scheme} proxy for {host}; only http and "
-            "https proxies work here (add the host to NO_PROXY, or change the variable)"
-        )
-    return SecretStr(proxy)
+    try:
+        named = urlsplit(proxy)
+        usable = bool(named.hostname) and (named.port is None or named.port > 0)
+        usable = usable and re.fullmatch(r"[\x21-\x7e]+", proxy) is not None
+    except ValueError:
+        named, usable = urlsplit(""), False
+    if usable and named.scheme in ("http", "https"):
+        return SecretStr(proxy)
+    kind = f"a {named.scheme} proxy" if usable else "a proxy that is no URL"
+    raise ConfigurationError(
+        f"the environment names {kind} for {host}; only http and "
+        "https proxies work here (add the host to NO_PROXY, or change the variable)"
+    )
 
 
 def why_lost(error: BaseException) -> str:

@@ -7,9 +7,11 @@ job API.
 from __future__ import annotations
 
 import asyncio
+import glob
 import hashlib
 import os
 import re
+import secrets
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -67,6 +69,13 @@ async def asave_job(job: FluxJob, folder: Path, *, prefix: str, keep_existing: b
             job_id=job.job_id,
             charge=job.charge,
         )
+    if not _is_prefix(prefix):
+        raise DownloadFailed(
+            f"prefix={prefix[:40]!r}: a file name can begin neither with a path nor with what is "
+            "no text",
+            job_id=job.job_id,
+            charge=job.charge,
+        )
     stems = [f"{prefix}{_safe_name(job.job_id)}-{i}" for i in range(1, len(job.images) + 1)]
     loopback = job.base_url is not None and runs_here(job.base_url)
     await asyncio.to_thread(_make_folder, folder, job)
@@ -103,11 +112,15 @@ async def _save(
     keep_existing: bool,  # noqa: FBT001
 ) -> Path:
     # Asked before fetching, to save the fetch; writing makes sure of it once more.
-    if there := await asyncio.to_thread(lambda: sorted(stem.parent.glob(f"{stem.name}.*"))):
+    # The name is escaped: a prefix may hold a star.
+    pattern = f"{glob.escape(stem.name)}.*"
+    if there := await asyncio.to_thread(lambda: sorted(stem.parent.glob(pattern))):
         if keep_existing:
             return there[0]
         raise _Problem(f"{there[0]} exists already and is not overwritten")
     content = image.inline
+    if content is None and image.url.startswith("data:"):
+        raise _Problem(f"{image.url} came inside the reply, and its bytes were not kept")
     if content is None:
         content = await _fetch(image.url, session, loopback=loopback)
     ending = image_ending(content)
@@ -211,12 +224,22 @@ def _safe_name(job_id: str) -> str:
     return hashlib.sha256(job_id.encode("utf-8", "replace")).hexdigest()[:24]
 
 
+def _is_prefix(prefix: str) -> bool:
+    try:
+        os.fsencode(prefix).decode()
+    except ValueError:  # a lone surrogate
+        return False
+    return not set(prefix) & {"/", "\\", "\0", os.sep}
+
+
 def _make_folder(folder: Path, job: FluxJob) -> None:
     reason: str | None = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = error.strerror
+    except ValueError:  # a NUL or a lone surrogate
+        reason = "it is no path"
     if reason is not None:
         raise DownloadFailed(
             f"the folder {folder} cannot be made: {reason}", job_id=job.job_id, charge=job.charge
@@ -228,13 +251,15 @@ def _write(path: Path, content: bytes) -> Path:
     problem: str
     temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-        temporary = Path(name)
+        unguessable = path.with_name(f".{secrets.token_hex(16)}.part")
+        # Not mkstemp, whose files are closed to others: the umask says who may read pictures.
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+        handle = os.open(unguessable, flags, 0o666)
+        temporary = unguessable
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         _claim_name(temporary, path)
         return path
     except FileExistsError:

@@ -70,7 +70,8 @@ def _image_count(value: object) -> object:
     digits = isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,3}\s*", value)
     if whole or digits:
         value = int(value)  # type: ignore[call-overload]
-    if isinstance(value, bool) or value not in IMAGE_COUNTS:
+    # Asked first: comparing a strange value may raise.
+    if isinstance(value, bool) or not isinstance(value, int) or value not in IMAGE_COUNTS:
         allowed = ", ".join(str(count) for count in IMAGE_COUNTS)
         raise ValueError(f"allowed are {allowed}")
     return value
@@ -170,11 +171,13 @@ class FluxJob(BaseModel):
         request: What was sent, options filled in. None for a job looked up by its id.
         images: The pictures, in the service's order; empty until the job has succeeded.
         cost: USD that the service reports for the job, never computed here. None if unreported.
-        refunded: USD that the service reports as given back. None if unreported.
+        refunded: USD that the service reports as given back, which may be 0 or a part of the cost.
+            None if unreported.
         charge: ``charged``, ``refunded`` or ``unknown``.
         queries: How often the service was asked about the job so far, in this call.
         elapsed: Seconds since this call began.
-        error: What the service says went wrong, or a note on a success that was refunded.
+        error: What the service says went wrong, or a note on a success: that it was refunded, or
+            what of its pictures could not be used.
         model: The model id that was asked for. None for a job looked up by its id.
         base_url: The service that the job lives on.
     """
@@ -251,20 +254,33 @@ def describe_invalid(errors: Sequence[Any], allowed: Sequence[str]) -> str:
 
 
 _SHOWN_VALUE_LENGTH = 60
+_NEVER_SHOWN = ("base_url", "callback_url", "api_key")
+"""They may hold a password, also where they are refused for it."""
 
 
 def _describe_one(error: Any, allowed: Sequence[str]) -> str:
     reason = str(error["msg"]).removeprefix("Value error, ")
     if not error["loc"]:
         return reason  # about the whole, whose value is too much to show
-    field = str(error["loc"][0])
+    field = _cut(str(error["loc"][0]))
     if error["type"] == "extra_forbidden":
         return f"{field!r} is not an argument; the arguments are {', '.join(allowed)}"
     if error["type"] == "missing":
         return f"{field} is missing"
-    shown = repr(error["input"])
-    if len(shown) > _SHOWN_VALUE_LENGTH:
-        shown = shown[:_SHOWN_VALUE_LENGTH] + "…"
+    if field in _NEVER_SHOWN:
+        return f"{field}: {reason}"
+    shown = _shown(error["input"])
     if error["type"] == "literal_error":
         reason = f"allowed are {error['ctx']['expected']}"
     return f"{field}={shown}: {reason}"
+
+
+def _shown(value: object) -> str:
+    try:
+        return _cut(repr(value))
+    except Exception:  # noqa: BLE001 - a huge int, a value nested too deep, a repr that fails
+        return f"a value of the type {_cut(type(value).__name__)}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_VALUE_LENGTH else text[:_SHOWN_VALUE_LENGTH] + "…"

@@ -37,6 +37,7 @@ from langchain_shortapi_flux.wire import (
     Lost,
     Record,
     Refused,
+    Unusable,
     create_request,
     query_request,
     read_create,
@@ -125,6 +126,7 @@ def create_job(order: Order, here: Circumstances) -> JobFlow:
     Raises:
         NotCreated: One of its kinds; nothing was charged.
         CreateOutcomeUnknown: Create went out and no clear answer came back.
+        UnexpectedReply: Create was answered with a redirect, which is not followed.
     """
     act = create_request(order.request, order.model, order.callback_url)
     refusal: NotCreated = ServiceUnavailable("create was not sent: no time was left")
@@ -153,6 +155,13 @@ def create_job(order: Order, here: Circumstances) -> JobFlow:
                     elapsed=here.elapsed(),
                     model=order.model,
                     base_url=here.base_url,
+                )
+            if isinstance(found, Unusable) and not found.passing:
+                raise UnexpectedReply(
+                    f"create was answered with no clear yes or no: {found.text}; whether a job was "
+                    "made is not known",
+                    job_id=found.job_id,
+                    status_code=found.status_code,
                 )
             if not isinstance(found, Refused):
                 raise CreateOutcomeUnknown(
@@ -197,6 +206,9 @@ def follow_job(job: FluxJob, here: Circumstances, *, bought_now: bool = True) ->
             wait = here.poll.wait(job.queries, here.clock() - asked_from, here.dice())
         left = here.time_left()
         if last_look or left <= 0:
+            if job.queries == 0:
+                # Create took all the time there was: who watches still learns what was bought.
+                yield Step(job, 0.0, None)
             raise _timed_out(job, here, trouble)
         if wait >= left:
             # The deadline comes first: look once more shortly before it, with time for the answer.
@@ -292,18 +304,30 @@ def _updated(job: FluxJob, found: Record) -> FluxJob:
     error = found.error if found.status == "failed" else None
     if found.status == "failed" and error is None:
         error = "the service gave no reason" + (f"; {found.oddity}" if found.oddity else "")
-    if found.status == "succeeded" and found.refunded:
-        error = "note: the service reports this job as refunded"
+    if found.status == "succeeded":
+        error = _notes_on_success(found)
     return job.model_copy(
         update={
             "status": found.status,
             "images": found.images,
             "cost": found.cost if found.cost is not None else job.cost,
-            "refunded": found.refunded_amount if found.refunded else None,
+            "refunded": job.refunded if found.refunded_amount is None else found.refunded_amount,
             "charge": charge,
             "error": error,
         }
     )
+
+
+def _notes_on_success(found: Record) -> str | None:
+    notes = ["note: the service reports this job as refunded"] if found.refunded else []
+    if not found.images:
+        notes.append(f"no picture: {found.oddity or _NO_PICTURES}")
+    elif found.oddity:
+        notes.append(f"note: {found.oddity}")
+    return "; ".join(notes) or None
+
+
+_NO_PICTURES = "its list of pictures is empty or missing"
 
 
 def _ended(job: FluxJob, found: Record) -> FluxJob:
@@ -315,7 +339,7 @@ def _ended(job: FluxJob, found: Record) -> FluxJob:
             charge=job.charge,
         )
     if not job.images:
-        why = found.oddity or "its list of pictures is empty or missing"
+        why = found.oddity or _NO_PICTURES
         raise UnexpectedReply(
             f"the service says that job {job.job_id} succeeded, but gave no picture: {why}",
             job_id=job.job_id,

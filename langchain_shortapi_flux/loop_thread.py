@@ -36,10 +36,22 @@ def run_in_loop_thread(work: Callable[[], Coroutine[Any, Any, Result]]) -> Resul
         except BaseException as error:  # noqa: BLE001 - it is handed to the caller, whole
             outcome.set_exception(error)
 
+    def run() -> None:
+        beginning = watched()
+        try:
+            asyncio.run(beginning)
+        except BaseException as error:  # noqa: BLE001 - no loop to be had, or not to be closed
+            beginning.close()
+            if not outcome.done():
+                outcome.set_exception(error)
+        finally:
+            if not started.done():
+                started.set_result(lambda: None)
+
     context = copy_context()
     thread = threading.Thread(
         target=context.run,
-        args=(lambda: asyncio.run(watched()),),
+        args=(run,),
         name="langchain-shortapi-flux-loop",
     )
     thread.start()

@@ -7,7 +7,7 @@ from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING
 
 import requests
-from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3.exceptions import HTTPError
 
 from langchain_shortapi_flux.connection import (
     CONNECT_TIMEOUT_SECONDS,
@@ -17,6 +17,7 @@ from langchain_shortapi_flux.connection import (
     why_lost,
 )
 from langchain_shortapi_flux.ledger import perform_ledger_act
+from langchain_shortapi_flux.socket_contact import ContactSession, SocketContact
 from langchain_shortapi_flux.wire import HttpReply, HttpRequest, Lost
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def run(
     """Yield each new snapshot of the job, the last one when it has ended."""
     shown: FluxJob | None = None
     answer: Answer | None = None
-    with requests.Session() as session:
+    with ContactSession() as session:
         session.trust_env = False  # .netrc would replace the key; the rest is connection's
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         try:
@@ -65,54 +66,43 @@ def perform(
     act: HttpRequest, session: requests.Session, connection: Connection
 ) -> HttpReply | Lost:
     """Make one call and give its reply, or say that none came and whether anything was sent."""
-    ends = time.monotonic() + act.time_left
     if not act.repeatable:
         session.close()  # drops idle connections; the session itself stays usable
     proxy = connection.proxy_url
+    contact = SocketContact(act.time_left)
+    problem: BaseException
     try:
-        with session.request(
-            act.method,
-            connection.api_url + act.path,
-            data=act.body,
-            headers=connection.headers(has_body=act.body is not None),
-            timeout=(
-                max(min(CONNECT_TIMEOUT_SECONDS, act.time_left), 0.001),
-                max(min(READ_TIMEOUT_SECONDS, act.time_left), 0.001),
-            ),
-            allow_redirects=False,
-            proxies={"http": proxy, "https": proxy} if proxy else {},
-            verify=connection.ca_path,
-            stream=True,
-        ) as response:
-            body = _read(response, ends)
+        with (
+            contact,
+            session.request(
+                act.method,
+                connection.api_url + act.path,
+                data=act.body,
+                headers=connection.headers(has_body=act.body is not None),
+                timeout=(
+                    max(min(CONNECT_TIMEOUT_SECONDS, act.time_left), 0.001),
+                    max(min(READ_TIMEOUT_SECONDS, act.time_left), 0.001),
+                ),
+                allow_redirects=False,
+                proxies={"http": proxy, "https": proxy} if proxy else {},
+                verify=connection.ca_path,
+                stream=True,
+            ) as response,
+        ):
+            body = _read(response)
+            if contact.expired:
+                raise TimeoutError
             if len(body) > REPLY_LIMIT_BYTES:
                 return Lost(sent=True, reason="the reply is too long")
             return connection.reply(response.status_code, response.headers, body)
     except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-        return Lost(sent=_was_sent(error), reason=why_lost(error))
+        problem = TimeoutError() if contact.expired else error
+    return Lost(sent=contact.made, reason=why_lost(problem))
 
 
-def _read(response: requests.Response, ends: float) -> bytes:
-    # One recv at a time: the socket's timeout alone would let a dripping body outlive the deadline.
+def _read(response: requests.Response) -> bytes:
     body = bytearray()
     response.raw.decode_content = True
     while len(body) <= REPLY_LIMIT_BYTES and (chunk := response.raw.read1(READ_CHUNK_BYTES)):
         body += chunk
-        if time.monotonic() > ends:
-            raise TimeoutError
     return bytes(body)
-
-
-def _was_sent(error: Exception) -> bool:
-    """Whether anything can have reached the service; False only where no connection was made."""
-    reason = getattr(error.args[0] if error.args else None, "reason", None)
-    unsent = (
-        requests.ConnectTimeout,
-        requests.exceptions.ProxyError,
-        requests.exceptions.InvalidURL,
-    )
-    return not (
-        isinstance(error, unsent)
-        or isinstance(reason, NewConnectionError)
-        or "CERTIFICATE_VERIFY_FAILED" in str(reason)
-    )

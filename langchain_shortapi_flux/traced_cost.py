@@ -5,27 +5,30 @@ It knows how LangSmith wants to be told, and estimates nothing. Where nobody tra
 
 from __future__ import annotations
 
-import logging
 import sys
 from contextlib import suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from langchain_core.runnables.config import ensure_config, merge_configs
+from langchain_core.runnables.config import ensure_config
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from langchain_shortapi_flux.job import FluxJob
 
-logger = logging.getLogger("langchain_shortapi_flux")
 PROVIDER = "shortapi"
 
 
 def traced_config(config: RunnableConfig | None, model: str) -> RunnableConfig:
-    """The config, with the provider's and the model's name as LangSmith reads them."""
-    names: RunnableConfig = {"metadata": {"ls_provider": PROVIDER, "ls_model_name": model}}
-    return merge_configs(names, ensure_config(config))
+    """The config, with the provider's and the model's name as LangSmith reads them.
+
+    They win over what a run around this one has handed down: that names another's model.
+    """
+    config = ensure_config(config)
+    names = {"ls_provider": PROVIDER, "ls_model_name": model}
+    config["metadata"] = {**config.get("metadata", {}), **names}
+    return config
 
 
 class TracedCost:

@@ -8,7 +8,6 @@ No key passes through here: a driver adds it to the request and takes it out of 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
 import re
@@ -93,7 +92,10 @@ class Refused:
 
 @dataclass(frozen=True)
 class Unusable:
-    """A reply that answers nothing. ``passing``: asking again may help (queries only)."""
+    """A reply that answers nothing.
+
+    ``passing``: asking again may help, for a query. For a create, False means a redirect.
+    """
 
     text: str
     status_code: int
@@ -141,8 +143,14 @@ def read_create(reply: HttpReply) -> Accepted | Refused | Unusable:
     payload = _json_object(reply)
     data = payload.get("data") if payload is not None else None
     record = data if isinstance(data, dict) else {}
-    job_id = _job_id(record, payload or {})
     said_no = payload is not None and not _code_is_fine(payload)
+    # Beside a refusal, a bare ``id`` may be that of the request.
+    names = ("job_id",) if said_no else ("job_id", "id")
+    job_id = _job_id(names, record, payload) if payload is not None else _salvaged_id(reply.body)
+    if 300 <= reply.status < 400:
+        return Unusable(_redirect_text(reply), reply.status, passing=False, job_id=job_id)
+    if job_id is not None and payload is None:
+        return Unusable(_text_of(reply, payload), reply.status, job_id=job_id)
     if job_id is not None and not said_no and reply.status < 300:
         return Accepted(job_id, _amount(record.get("amount")))
     if job_id is not None:
@@ -162,10 +170,13 @@ def read_query(reply: HttpReply, *, loopback: bool) -> Record | Refused | Unusab
         loopback: Whether the service itself runs on this machine; only then may a picture's URL
             be plain http, to this machine.
     """
-    payload = _json_object(reply)
+    payload = _json_object(reply, errors="replace")
     if 300 <= reply.status < 400:
         return Unusable(_redirect_text(reply), reply.status, passing=False)
     if reply.status in (408, 429) or reply.status >= 500 or _code(payload) == UNSTABLE_CODE:
+        return Unusable(_text_of(reply, payload), reply.status, retry_after=_retry_after(reply))
+    if reply.status >= 400 and reply.status != 401 and payload is None:
+        # A page, not the service's word: a gate in between, which may be open again soon.
         return Unusable(_text_of(reply, payload), reply.status, retry_after=_retry_after(reply))
     if reply.status >= 400 or (payload is not None and not _code_is_fine(payload)):
         return _refusal(reply, payload) or Refused(
@@ -232,19 +243,17 @@ def _status(value: object) -> tuple[JobStatus, str | None]:
         word = value.strip().lower().replace("-", "_").replace(" ", "_")
         if word in _WORDS:
             return _WORDS[word], None
-        try:
-            value = int(word)
-        except ValueError:
-            return "pending", f"the reply has the unknown status {_cut(repr(value))}"
+        if re.fullmatch(r"[+-]?[0-9]{1,9}(\.0{0,9})?", word):
+            value = float(word)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return "pending", f"the reply has the unknown status {_cut(repr(value))}"
+        return "pending", f"the reply has the unknown status {_shown(value)}"
     if value == _SUCCEEDED_NUMBER:
         return "succeeded", None
     if value > _SUCCEEDED_NUMBER:
         known = value == _SUCCEEDED_NUMBER + 1
-        return "failed", None if known else f"the reply has the unknown status {value}"
+        return "failed", None if known else f"the reply has the unknown status {_shown(value)}"
     known = value in (0, 1)
-    return "pending", None if known else f"the reply has the unknown status {value}"
+    return "pending", None if known else f"the reply has the unknown status {_shown(value)}"
 
 
 # --- pictures -----------------------------------------------------------------------------------
@@ -264,7 +273,7 @@ def _images(result: object, *, loopback: bool) -> tuple[tuple[FluxImage, ...], s
         return (), None
     urls = [entry.get("url") if isinstance(entry, dict) else entry for entry in entries]
     images = [_image(url, loopback=loopback) for url in urls]
-    dropped = [_cut(repr(url)) for url, image in zip(urls, images, strict=True) if image is None]
+    dropped = [_shown(url) for url, image in zip(urls, images, strict=True) if image is None]
     oddity = f"not usable as the URL of a picture: {_cut(', '.join(dropped))}" if dropped else None
     return tuple(image for image in images if image is not None), oddity
 
@@ -275,7 +284,7 @@ def _image(url: object, *, loopback: bool) -> FluxImage | None:
     if match := _DATA_URL.fullmatch(url.strip()):
         try:
             content = base64.b64decode("".join(match[2].split()), validate=True)
-        except binascii.Error:
+        except ValueError:  # no base64, or a character that is not even ASCII
             return None
         return FluxImage.from_bytes(content, match[1].lower()) if content else None
     return FluxImage(url=url) if is_picture_url(url, loopback=loopback) else None
@@ -309,12 +318,29 @@ _KEY_WORDS = re.compile(
 )
 
 
-def _json_object(reply: HttpReply) -> dict[str, Any] | None:
+def _json_object(reply: HttpReply, errors: str = "strict") -> dict[str, Any] | None:
     try:
-        payload = json.loads(reply.body)
-    except (ValueError, RecursionError):  # ValueError: bad JSON, bad UTF-8, absurd numbers
+        # Decoded here: left to itself, json also reads UTF-16, in which nothing hides the key.
+        payload = json.loads(reply.body.decode("utf-8-sig", errors), parse_int=_integer)
+    except (ValueError, RecursionError):  # ValueError: bad JSON, bad UTF-8
         return None
     return payload if isinstance(payload, dict) else None
+
+
+def _integer(digits: str) -> int | None:
+    """An absurd number counts as not given: Python itself refuses to read very long ones."""
+    return int(digits) if len(digits) <= 40 else None
+
+
+_ID_FIELD = re.compile(rb'"job_id"\s{0,9}:\s{0,9}(?:"([^"\\\x00-\x1f]{1,200})"|([0-9]{1,40})\b)')
+
+
+def _salvaged_id(body: bytes) -> str | None:
+    """The job id in a reply that is no JSON: broken off, say, or with a byte that is no UTF-8."""
+    match = _ID_FIELD.search(body)
+    if match is None:
+        return None
+    return _job_id(("job_id",), {"job_id": (match[1] or match[2]).decode("utf-8", "replace")})
 
 
 def _code(payload: dict[str, Any] | None) -> int | str | None:
@@ -324,9 +350,8 @@ def _code(payload: dict[str, Any] | None) -> int | str | None:
         return int(code)
     if isinstance(code, float) and code.is_integer():
         return int(code)
-    if isinstance(code, bool):
-        return repr(code)
-    return code if code is None or isinstance(code, int) else _cut(repr(code))
+    number = isinstance(code, int) and not isinstance(code, bool) and abs(code) < 10**9
+    return code if code is None or number else _shown(code)
 
 
 def _code_is_fine(payload: dict[str, Any]) -> bool:
@@ -347,9 +372,6 @@ def _refusal(reply: HttpReply, payload: dict[str, Any] | None) -> Refused | None
         error = ServiceUnavailable
     elif status == 429:
         error = RateLimited
-    elif 300 <= status < 400:
-        # Not followed: both HTTP libraries would send the create a second time on a 307.
-        error, text = ConfigurationError, _redirect_text(reply)
     elif status in (401, 403):
         error = AuthenticationFailed
     elif status == 402:
@@ -370,14 +392,15 @@ def _refusal(reply: HttpReply, payload: dict[str, Any] | None) -> Refused | None
 
 
 def _redirect_text(reply: HttpReply) -> str:
+    # Not followed: both HTTP libraries would send the create a second time on a 307.
     target = _cut(reply.headers.get("location", "nowhere"))
     return f"HTTP {reply.status} redirects to {target}; redirects are not followed, mend base_url"
 
 
-def _job_id(*places: dict[str, Any]) -> str | None:
+def _job_id(names: tuple[str, ...], *places: dict[str, Any]) -> str | None:
     """The job id: documented in ``data.job_id``; the page's own samples read it at the top."""
     for place in places:
-        for name in ("job_id", "id"):
+        for name in names:
             value = place.get(name)
             if isinstance(value, int) and not isinstance(value, bool):
                 value = str(value)
@@ -468,6 +491,12 @@ def _text_of(reply: HttpReply, payload: dict[str, Any] | None) -> str:
     if "<" in text[:200]:
         text = re.sub(r"(?s)<(script|style).*?(</\1>|$)|<[^>]*>", " ", text)
     return f"{head}, not JSON: {_cut(' '.join(text.split()))}"
+
+
+def _shown(value: object) -> str:
+    """A value of a reply, for a person; what is nested is told by its kind alone."""
+    plain = value is None or isinstance(value, (str, int, float))
+    return _cut(repr(value)) if plain else f"of the type {type(value).__name__}"
 
 
 def _cut(text: str) -> str:

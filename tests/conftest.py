@@ -20,6 +20,12 @@ _UNSET = (
     *("SHORTAPI_KEY", "SHORTAPI_API_KEY", "SHORTAPI_BASE_URL", "REQUESTS_CA_BUNDLE"),
     *("SSL_CERT_FILE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy", "LANGSMITH_TRACING"),
+    *(
+        "LANGCHAIN_TRACING_V2",
+        "LANGSMITH_API_KEY",
+        "LANGSMITH_HIDE_INPUTS",
+        "LANGSMITH_HIDE_OUTPUTS",
+    ),
 )
 
 

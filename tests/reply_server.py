@@ -60,6 +60,8 @@ class _Connection(StreamRequestHandler):
         line = self.rfile.readline().decode("latin-1").split()
         if not line:
             return None
+        if len(line) != 3 or not line[0].isalpha():  # no HTTP, such as the beginning of TLS
+            return Asked("", "", {}, b"", number)
         headers = {}
         while field := self.rfile.readline().decode("latin-1").strip():
             name, _, value = field.partition(":")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import re
 import signal
@@ -190,6 +192,36 @@ def test_interrupt_ends_with_130_and_the_job_id(with_key: Sandbox, tmp_path: Pat
     (job,) = with_key.jobs
     assert job.job_id in first
     assert f"--follow {job.job_id}" in rest
+
+
+def test_a_password_in_the_base_url_is_not_printed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is refused because of it, and a terminal is no place for it."""
+    monkeypatch.setenv("SHORTAPI_KEY", "ak-1234567")
+    monkeypatch.setenv("SHORTAPI_BASE_URL", "https://me:hunter2@api.shortapi.ai")
+    assert main(["a fox", "-o", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "base_url" in told
+    assert "hunter2" not in told
+
+
+class _FullDisk(io.StringIO):
+    def write(self, _: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_list_that_cannot_be_printed_names_the_job(
+    with_key: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The pictures are there by then, and the job is paid for."""
+    monkeypatch.setattr("sys.stdout", _FullDisk())
+    assert main(["a fox", "-o", str(tmp_path)]) == 1
+    assert f"job {with_key.jobs[0].job_id}: its pictures are saved" in capfd.readouterr().err
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_help_names_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:

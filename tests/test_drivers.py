@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import gzip
+import json
 import socket
 import time
 from dataclasses import dataclass
@@ -246,6 +247,84 @@ def test_a_dripping_reply_ends_at_the_deadline(driver: str, bought: bool) -> Non
     assert caught.value.job_id == (JOB_ID if bought else None)
 
 
+_DRIPPING: dict[str, tuple[bytes, bytes]] = {
+    "headers": (_HEAD, b"X-Slow: yes\r\n"),
+    "one header": (_HEAD + b"X-Slow: ", b"y"),
+    "100 Continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "a chunk's extension": (_HEAD + b"Transfer-Encoding: chunked\r\n\r\n5;", b"x"),
+    "trailers": (_HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X-Slow: yes\r\n"),
+    "a gzip's name": (
+        _HEAD + b"Content-Encoding: gzip\r\n\r\n" + bytes.fromhex("1f8b08080000000000ff"),
+        b"x",
+    ),
+    "a body until the end": (_HEAD + b"Connection: close\r\n\r\n", b" "),
+    "a redirect's body": (b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", b" "),
+}
+
+
+@pytest.mark.parametrize("drip", _DRIPPING.values(), ids=_DRIPPING)
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_whatever_drips_ends_at_the_deadline(driver: str, drip: tuple[bytes, bytes]) -> None:
+    """Not only a body can drip, and each library reads the other parts in its own loops."""
+    head, drop = drip
+    with ReplyServer(Pieces((head, *[drop] * 60), gap=0.05)) as server:
+        began = time.monotonic()
+        with pytest.raises(CreateOutcomeUnknown, match="it took too long"):
+            caller(driver, server, timeout=0.4).invoke("a fox")
+        assert time.monotonic() - began < 1.5
+        assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_handshake_that_drips_ends_at_the_deadline_and_nothing_was_sent(
+    driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same before there is a connection: also a proxy can drip, and it saw no create."""
+    drip = Pieces((_HEAD, *[b"X-Slow: yes\r\n"] * 60), gap=0.05)
+    with ReplyServer(drip) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.base_url)
+        began = time.monotonic()
+        with pytest.raises(ServiceUnavailable, match=r"it took too long|proxy"):
+            caller(driver, proxy, base_url=OFFICIAL, timeout=0.4).invoke("a fox")
+        assert time.monotonic() - began < 1.5
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_what_never_got_a_connection_was_not_sent(driver: str) -> None:
+    """Both drivers know it from the socket, not from the name of an error."""
+    with ReplyServer(Pieces((b"HTTP/1.1 400 Bad Request\r\n\r\n",))) as plain:
+        for base_url in (plain.base_url.replace("http:", "https:"), "https://a..invalid"):
+            shown = buy_through(driver, base_url)
+            assert type(shown.error) is ServiceUnavailable
+            assert shown.error.charge == "none"
+
+
+@pytest.mark.parametrize("bundle", ["missing.pem", "."])
+def test_a_ca_bundle_that_cannot_be_read_is_told_before_anything_is_sent(
+    bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever TLS is spoken, this machine included."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / bundle))
+    for base_url in (OFFICIAL, "https://127.0.0.1:8787"):
+        with pytest.raises(ConfigurationError, match="CA bundle"):
+            connect(base_url, SecretStr(KEY), 8)
+    assert connect("http://127.0.0.1:8787", SecretStr(KEY), 8).ca_bundle is not None
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_the_body_of_a_redirect_is_read_to_the_limit_only(
+    driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left alone, requests reads it to its end, although it was told to follow nothing."""
+    monkeypatch.setattr(requests_driver, "REPLY_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(aiohttp_driver, "REPLY_LIMIT_BYTES", 1000)
+    long = raw(b"x" * 5000, 302, Location="/elsewhere")
+    with ReplyServer(long) as server:
+        shown = buy_through(driver, server.base_url)
+    assert type(shown.error) is CreateOutcomeUnknown
+    assert "the reply is too long" in str(shown.error)
+
+
 # --- nobody there -------------------------------------------------------------------------------
 
 
@@ -310,8 +389,9 @@ def test_a_redirected_create_goes_nowhere(driver: str, status: int) -> None:
     with ReplyServer(away, CREATED, SUCCEEDED) as server:
         shown = buy_through(driver, server.base_url)
         assert len(server.asked) == 1
-    assert type(shown.error) is ConfigurationError
-    assert "base_url" in str(shown.error)
+    assert type(shown.error) is UnexpectedReply
+    assert shown.error.charge == "unknown"
+    assert "redirects are not followed, mend base_url" in str(shown.error)
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -377,6 +457,27 @@ def test_a_key_that_a_reply_echoes_is_hidden_everywhere(driver: str, key: str) -
         assert shown.error is None or "[key]" in told or "%25" in told
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_key_is_hidden_in_whatever_spelling(driver: str) -> None:
+    """JSON has several ways to write a letter, and all of them are read as the same."""
+    key = "ak-12/34\\56"
+    escaped = "".join(f"\\u{ord(letter):04X}" for letter in key)
+    slashed = key.replace("\\", "\\\\").replace("/", "\\/")
+    mixed = "\\u0061" + key.replace("\\", "\\\\")[1:]
+    bodies = [
+        *(f'{{"code":1,"info":"bad key {spelt}"}}'.encode() for spelt in (escaped, slashed, mixed)),
+        json.dumps({"code": 1, "info": f"bad key {key}"}).encode("utf-16"),
+        f"bad key {key}".encode("utf-16-be"),
+    ]
+    for body in bodies:
+        clock = Clock()
+        with ReplyServer(raw(body, 400)) as server:
+            flow = buy_job(Order(REQUEST, MODEL), here(clock, server.base_url))
+            shown = drive(driver, flow, connect(server.base_url, SecretStr(key), 8), clock)
+        assert key not in str(shown.error).replace("\0", "")
+        assert "[key]" in str(shown.error).replace("\0", "")
+
+
 # --- proxies ------------------------------------------------------------------------------------
 
 
@@ -412,6 +513,17 @@ def test_a_proxy_that_cannot_be_used_is_refused_before_anything_is_sent(
     monkeypatch.setenv("ALL_PROXY", "socks5://proxy:1080")
     with pytest.raises(ConfigurationError, match="names a socks5 proxy for api"):
         connect(OFFICIAL, SecretStr(KEY), 8)
+
+
+@pytest.mark.parametrize("proxy", ["http://[::1", "http://p:99999", "http://", "http://a b:1"])
+def test_a_proxy_that_is_no_url_is_refused_before_anything_is_sent(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its text, which may hold a password, is not shown."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(ConfigurationError, match="no URL") as caught:
+        connect(OFFICIAL, SecretStr(KEY), 8)
+    assert proxy not in str(caught.value)
 
 
 def test_a_proxys_password_shows_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:

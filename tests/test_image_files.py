@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -182,3 +183,47 @@ def test_a_job_without_pictures_and_a_folder_that_cannot_be(tmp_path: Path) -> N
 def test_type_is_read_from_the_first_bytes(content: bytes, ending: str | None) -> None:
     """Neither name nor header is believed."""
     assert image_files.image_ending(content) == ending
+
+
+@pytest.mark.parametrize("prefix", ["a/b", "../", "a\\b", "a\0b", "\ud800"])
+def test_a_prefix_is_part_of_a_name_and_no_path(prefix: str, tmp_path: Path) -> None:
+    """It may come from a prompt or a user's name, and must not lead out of the folder."""
+    job = _inline_job(FluxImage.from_bytes(PNG, "image/png"))
+    with pytest.raises(DownloadFailed, match="prefix=") as caught:
+        job.save(tmp_path / "in", prefix=prefix)
+    assert caught.value.job_id == "65f0"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["a\0b", "a\ud800"])
+def test_a_folder_that_is_no_path_is_a_clear_error(folder: str, tmp_path: Path) -> None:
+    """The same for the folder."""
+    job = _inline_job(FluxImage.from_bytes(PNG, "image/png"))
+    with pytest.raises(DownloadFailed, match="cannot be made"):
+        job.save(str(tmp_path / folder))
+
+
+def test_a_star_in_a_prefix_is_a_star(tmp_path: Path) -> None:
+    """Otherwise the file of another would be taken for this job's picture."""
+    (tmp_path / "mine-65f0-1.png").write_bytes(b"another")
+    job = _inline_job(FluxImage.from_bytes(PNG, "image/png"))
+    (path,) = job.save(tmp_path, prefix="*", keep_existing=True)
+    assert path.read_bytes() == PNG
+
+
+@pytest.mark.parametrize("umask", [0o027, 0o002, 0o077])
+def test_the_umask_says_who_may_read_a_picture(umask: int, tmp_path: Path) -> None:
+    """As for every other file that this user makes."""
+    before = os.umask(umask)
+    try:
+        (path,) = _inline_job(FluxImage.from_bytes(PNG, "image/png")).save(tmp_path)
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_an_inline_picture_whose_bytes_are_gone_says_so(tmp_path: Path) -> None:
+    """JSON does not keep them; nothing is wrong with the service then."""
+    job = _inline_job(FluxImage.from_bytes(PNG, "image/png"))
+    with pytest.raises(DownloadFailed, match="bytes were not kept"):
+        FluxJob.model_validate_json(job.model_dump_json()).save(tmp_path)

@@ -19,7 +19,14 @@ ROOT = Path(langchain_shortapi_flux.__file__).parent
 ORDER = [
     *("errors", "version", "loopback", "job", "waiting", "wire", "ledger", "sql_ledger"),
     *("job_flow", "purchase_flow", "connection"),
-    *("loop_session", "requests_driver", "aiohttp_driver", "loop_thread", "image_files"),
+    *(
+        "socket_contact",
+        "loop_session",
+        "requests_driver",
+        "aiohttp_driver",
+        "loop_thread",
+        "image_files",
+    ),
     *(
         "flux_input",
         "input_reading",

@@ -13,6 +13,7 @@ from langchain_core.messages import HumanMessage
 from pydantic import BaseModel, ValidationError
 
 from langchain_shortapi_flux import FluxImage, FluxJob, FluxRequest, PollPolicy, RetryLimits
+from langchain_shortapi_flux.job import describe_invalid
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -170,3 +171,35 @@ def test_an_inline_picture_is_saved_from_memory(tmp_path: Path) -> None:
     (path,) = job.save(tmp_path)
     assert path.read_bytes() == BYTES
     assert path.name == f"{JOB.job_id}-1.png"
+
+
+class _Unprintable:
+    def __repr__(self) -> str:
+        raise OSError("no")
+
+
+_ODD: dict[str, Any] = {
+    "a huge number": 10**5000,
+    "a failing repr": _Unprintable(),
+    "a signalling number": Decimal("sNaN"),
+    "a list": [[[]] * 9],
+    "a huge number inside": {"a": 10**5000},
+}
+
+
+@pytest.mark.parametrize("odd", _ODD.values(), ids=_ODD)
+@pytest.mark.parametrize("field", ["prompt", "aspect_ratio", "num_images", "performance"])
+def test_whatever_is_given_is_refused_and_told(field: str, odd: Any) -> None:
+    """A model, or a program, may pass anything: refusing it must not fail on showing it."""
+    with pytest.raises(ValidationError) as caught:
+        FluxRequest.model_validate({"prompt": "a fox", field: odd})
+    text = describe_invalid(caught.value.errors(include_context=True), ["prompt"])
+    assert text.startswith(f"{field}=")
+    assert len(text) < 300
+
+
+def test_a_long_name_of_an_argument_is_cut() -> None:
+    """It is shown to a model, which pays by the letter."""
+    with pytest.raises(ValidationError) as caught:
+        FluxRequest.model_validate({"prompt": "a fox", "x" * 10_000: 1})
+    assert len(describe_invalid(caught.value.errors(), ["prompt"])) < 300

@@ -11,6 +11,7 @@ import pytest
 from screenplay import BASE_URL, MODEL, REQUEST, Clock, Play, buy, here, perform
 from transcripts import (
     BROKE_OFF,
+    CREATE_REDIRECTED,
     CREATE_REFUSED,
     CREATE_UNCLEAR,
     CREATED,
@@ -53,7 +54,7 @@ from langchain_shortapi_flux.job_flow import Order, create_job, follow_job, look
 if TYPE_CHECKING:
     from langchain_shortapi_flux.wire import HttpReply, Lost
 
-NOT_REPEATED = {**CREATE_REFUSED, **CREATE_UNCLEAR}
+NOT_REPEATED = {**CREATE_REFUSED, **CREATE_REDIRECTED, **CREATE_UNCLEAR}
 
 
 def follow(
@@ -70,6 +71,25 @@ def look(answers: tuple[HttpReply | Lost, ...], **changes: Any) -> Play:
     clock = Clock()
     known = FluxJob(job_id=JOB_ID, status="pending")
     return perform(look_at_job(known, here(clock, **changes)), answers, clock)
+
+
+def test_a_success_tells_what_of_its_pictures_could_not_be_used() -> None:
+    """One look raises nothing, so the job itself must say what is wrong with it."""
+    none, bad = said(record(status=2)), "javascript:alert(1)"
+    some = said(record(status=2, result={"images": [*pictures(1)["images"], bad]}))
+    assert look((none,)).job is not None
+    assert "empty or missing" in str(getattr(look((none,)).job, "error", None))
+    assert bad in str(getattr(look((some,)).job, "error", None))
+    assert bad in str(getattr(buy((CREATED, some)).job, "error", None))
+
+
+def test_what_was_given_back_is_what_the_service_reports() -> None:
+    """Also a part of the price, and also where it says that nothing was refunded."""
+    for flag, amount in ((False, "0"), (False, "0.01"), (True, "0.01"), (None, "0")):
+        fields = {"refunded": flag, "refunded_credit": amount}
+        job = look((said(record(status=2, result=pictures(1), **fields)),)).job
+        assert job is not None
+        assert job.refunded == Decimal(amount)
 
 
 # --- the whole way ------------------------------------------------------------------------------
@@ -180,8 +200,9 @@ _EXPECTED: list[tuple[str, type[ShortAPIError] | None, str, str]] = [
     ("refused: code 1, a key", AuthenticationFailed, "none", "Invalid API key"),
     ("refused: code 1, a balance", InsufficientBalance, "none", "insufficient balance"),
     ("refused: code 1, a model", InvalidRequest, "none", "has no access to the model"),
-    ("refused: 307", ConfigurationError, "none", "https://elsewhere.example/"),
-    ("refused: 301", ConfigurationError, "none", "redirects to nowhere"),
+    ("redirected: 307", UnexpectedReply, "unknown", "https://elsewhere.example/"),
+    ("redirected: 301", UnexpectedReply, "unknown", "redirects to nowhere"),
+    ("redirected: 303", UnexpectedReply, "unknown", JOB_ID),
     *((f"unclear: {name}", CreateOutcomeUnknown, "unknown", "") for name in CREATE_UNCLEAR),
 ]
 
@@ -243,7 +264,9 @@ def test_only_what_surely_made_no_job_counts_as_not_created(name: str) -> None:
     assert not error.is_retryable
 
 
-@pytest.mark.parametrize("name", ["refused and yet an id", "500 and yet an id"])
+@pytest.mark.parametrize(
+    "name", ["refused and yet an id", "500 and yet an id", "200 cut off after the id"]
+)
 def test_an_unclear_create_that_named_a_job_passes_its_id_on(name: str) -> None:
     """Then the user can look whether that job exists, rather than guess."""
     error = buy(CREATE_UNCLEAR[name]).error
@@ -576,3 +599,11 @@ def test_a_driver_that_answers_nonsense_is_told_so() -> None:
     next(flow)
     with pytest.raises(TypeError, match="a driver answered an HTTP request with NoneType"):
         flow.send(None)
+
+
+def test_a_create_that_took_all_the_time_is_shown_before_the_timeout() -> None:
+    """Whoever watches must learn the id and the cost of what was bought, not only of the error."""
+    play = buy((CREATED, RUNNING), timeout=300.0, max_wait=0.0)
+    assert isinstance(play.error, JobTimeout)
+    assert [job.job_id for job in play.snapshots] == [JOB_ID]
+    assert play.creates == len(play.paths) == 1

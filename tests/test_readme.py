@@ -14,6 +14,7 @@ from scripted_model import ScriptedModel, tool_call
 from langchain_shortapi_flux import ShortAPIFlux
 from langchain_shortapi_flux.__main__ import main
 from langchain_shortapi_flux.job import ASPECT_RATIOS, IMAGE_COUNTS, PERFORMANCES
+from langchain_shortapi_flux.tool_content import ARTIFACT_VERSION, FailureArtifact, JobArtifact
 
 if TYPE_CHECKING:
     from langchain_shortapi_flux.sandbox import Sandbox
@@ -25,10 +26,14 @@ COMMANDS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
 
 
 def _run_block(code: str) -> dict[str, Any]:
-    asks = tool_call("flux_text_to_image", prompt="a red fox in the snow")
-    names: dict[str, Any] = {"model": ScriptedModel(answers=[asks, "Here it is."])}
+    number = BLOCKS.index(code)
+    prompt = f"a red fox in the snow, for block {number}"
+    asks = [tool_call("flux_text_to_image", prompt=prompt) for _ in range(2)]
+    if "ToolCallLimitMiddleware" not in code:
+        del asks[1]  # only there does the model ask for more than it gets
+    names: dict[str, Any] = {"model": ScriptedModel(answers=[*asks, "Here it is."])}
     exec(compile(code, "README.md", "exec"), names)
-    return names
+    return names | {"asked_for": prompt}
 
 
 @pytest.mark.filterwarnings("ignore:The function `load` is in beta")
@@ -41,11 +46,34 @@ def test_every_python_block_runs_as_it_stands(
     monkeypatch.setenv("SHORTAPI_BASE_URL", sandbox.base_url)
     with ThreadPoolExecutor(len(BLOCKS)) as pool:
         ran = list(pool.map(_run_block, BLOCKS))
-    assert len(ran) == len(BLOCKS) >= 9
-    (agent,) = [names for names in ran if "agent" in names]
-    drawn = agent["answer"]["messages"][2]
+    assert len(ran) == len(BLOCKS) >= 13
+    plain, streaming, approved, limited = (names for names in ran if "agent" in names)
+    for names in (plain, streaming, approved, limited):
+        prompts = [job.args["prompt"] for job in sandbox.jobs]
+        assert prompts.count(names["asked_for"]) == 1, "each agent buys one picture"
+    drawn = plain["answer"]["messages"][2]
     assert drawn.status == "success"
     assert drawn.artifact["images"]
+    assert streaming["event"]["status"] == "succeeded"
+    assert approved["asked"]["messages"][-1].tool_calls, "it stops before the tool"
+    assert approved["asked"]["__interrupt__"]
+    assert approved["answer"]["messages"][2].artifact["images"]
+    answers = [message for message in limited["answer"]["messages"] if message.type == "tool"]
+    assert [message.status for message in answers] == ["success", "error"]
+    (crashed,) = (names for names in ran if "SqlLedger" in names)
+    assert crashed["job"].status == "succeeded"
+    assert Path("flux-jobs.db").exists()
+
+
+def test_the_artifacts_are_described_whole() -> None:
+    """Who reads an artifact needs every field's name, and the version that they hold for."""
+    for artifact in (JobArtifact, FailureArtifact):
+        (row,) = [
+            line for line in README.splitlines() if line.startswith(f"| `{artifact.__name__}`")
+        ]
+        for field in artifact.__annotations__:
+            assert f"`{field}`" in row, field
+    assert f"`version` is {ARTIFACT_VERSION}" in README
 
 
 def test_the_first_command_is_what_the_command_line_tests_run() -> None:

@@ -85,6 +85,8 @@ class Tape:
                 "request": FluxRequest.model_validate(request),
                 "model": "shortapi/flux-1.0/text-to-image",
                 "base_url": OFFICIAL_API,
+                # Each recorded record says so, also where nothing was refunded.
+                "refunded": Decimal(0) if known.get("queries") else None,
                 **known,
             }
         )

@@ -11,12 +11,14 @@ import json
 import logging
 import pickle
 import traceback
+import warnings
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 import pytest
 import requests
-from langchain_core.load import dumpd, dumps
+from every_surface import SANDBOX_LOGGER, Story, told
+from langchain_core.load import dumpd, dumps, load
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tracers.base import BaseTracer
 from langchain_core.utils.function_calling import convert_to_openai_tool
@@ -330,6 +332,142 @@ async def test_a_failed_download_has_no_key_to_show(
     images = [call for call in sandbox.calls if call.on == "image"]
     assert images
     assert not any("authorization" in map(str.lower, call.header_names) for call in images)
+
+
+# --- every surface ------------------------------------------------------------------------------
+
+SURFACES = (
+    *("repr", "str", "model_dump", "dumpd", "pickles", "tool schema"),
+    *("exceptions", "exceptions: causes and contexts", "exceptions: pickles"),
+    *("logs at DEBUG", "sandbox logs", "sandbox call log"),
+    *("traces: inputs", "traces: outputs", "traces: errors", "traces: metadata"),
+    *("traces: configurable", "traces: tags", "traces: every byte sent"),
+    *("MemoryLedger", "SqlLedger: rows"),
+    *("SqlLedger: bytes of the .db file", "SqlLedger: bytes of the -wal file"),
+    *("cassettes", "artifacts", "what the model reads", "progress events"),
+)
+"""Wherever something of a job, a call or a setting can be seen."""
+
+
+@BOTH_WAYS
+async def test_the_key_is_on_no_surface(
+    way: Way, sandbox: Sandbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One story with every act in it; all that can be seen of it is searched, by name."""
+    shown = await told(Story(asynchronous=way == "async"), sandbox, tmp_path, caplog)
+    assert set(shown) == set(SURFACES)
+    assert [name for name in SURFACES if not any(shown[name])] == [], "else nothing was searched"
+    assert [name for name in SURFACES if any(map(_leaks, shown[name]))] == []
+
+
+IN_A_URL = quote(KEY, safe="")
+A_PART = KEY[:12]  # the whole key would be hidden in what comes back
+PLANTED: dict[str, dict[str, Any]] = {
+    "repr": {"callback_url": f"https://callback.example/{IN_A_URL}"},
+    "str": {"callback_url": f"https://callback.example/{IN_A_URL}"},
+    "model_dump": {"callback_url": f"https://callback.example/{IN_A_URL}"},
+    "dumpd": {"callback_url": f"https://callback.example/{IN_A_URL}"},
+    "pickles": {"kept": KEY},
+    "tool schema": {"description": f"Draws with {KEY}."},
+    "exceptions": {"wrong": KEY},
+    "exceptions: causes and contexts": {"behind": ValueError(f"Bearer {KEY}")},
+    "exceptions: pickles": {"wrong": KEY},
+    "logs at DEBUG": {"logged": {"urllib3.connectionpool": f"Bearer {KEY}"}},
+    "sandbox logs": {"logged": {SANDBOX_LOGGER: f"Bearer {KEY}"}},
+    "sandbox call log": {"prompt": A_PART},
+    "traces: inputs": {"prompt": KEY},
+    "traces: outputs": {"prompt": KEY},
+    "traces: errors": {"wrong": KEY},
+    "traces: metadata": {"metadata": {"account": KEY}},
+    "traces: configurable": {"configurable": {"account": KEY}},
+    "traces: tags": {"tags": [KEY]},
+    "traces: every byte sent": {"tags": [KEY]},
+    "MemoryLedger": {"request_key": KEY},
+    "SqlLedger: rows": {"request_key": KEY},
+    "SqlLedger: bytes of the .db file": {"request_key": KEY},
+    "SqlLedger: bytes of the -wal file": {"request_key": KEY},
+    "cassettes": {"prompt": A_PART},
+    "artifacts": {"folder": IN_A_URL},
+    "what the model reads": {"folder": IN_A_URL},
+    "progress events": {"call_id": KEY},
+}
+
+
+@pytest.mark.parametrize("surface", SURFACES)
+async def test_a_key_planted_on_a_surface_is_found_there(
+    surface: str, sandbox: Sandbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A search that finds nothing proves something only where it can find: so, on each surface."""
+    shown = await told(Story(**PLANTED[surface]), sandbox, tmp_path, caplog)
+    assert any(map(_leaks, shown[surface]))
+
+
+def test_unpickled_and_loaded_objects_read_the_environment(
+    sandbox: Sandbox, flux: ShortAPIFlux, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key stays behind, so the other side brings one of its own, or none."""
+
+    def keys() -> list[str | None]:
+        again: list[ShortAPIFlux] = [
+            pickle.loads(pickle.dumps(flux)),
+            pickle.loads(pickle.dumps(flux.bind(num_images=2))).bound,
+            pickle.loads(pickle.dumps(flux.with_retry())).bound,
+            _loaded(dumpd(flux)),
+        ]
+        return [one.api_key.get_secret_value() if one.api_key else None for one in again]
+
+    assert keys() == [None] * 4
+    monkeypatch.setenv("SHORTAPI_API_KEY", "of-the-other-side")
+    assert keys() == ["of-the-other-side"] * 4
+    monkeypatch.setenv("SHORTAPI_KEY", KEY)
+    assert keys() == [KEY] * 4
+    assert _loaded(dumpd(flux)).invoke("a fox").status == "succeeded"
+
+
+def _loaded(dumped: Any) -> ShortAPIFlux:
+    """What ``load`` makes of it, with the arguments that the README names."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The function `load` is in beta")
+        flux = load(
+            dumped, allowed_objects=[ShortAPIFlux], valid_namespaces=["langchain_shortapi_flux"]
+        )
+    assert isinstance(flux, ShortAPIFlux)
+    return flux
+
+
+def test_a_round_trip_keeps_how_purchases_are_made(sandbox: Sandbox) -> None:
+    """A setting that is lost on the way is a picture bought twice, or not at all."""
+    flux = flux_on(sandbox, claim_lease=12.5, on_unknown="buy", on_failed="buy")
+    loaded = _loaded(json.loads(json.dumps(dumpd(flux))))
+    assert (loaded.claim_lease, loaded.on_unknown, loaded.on_failed) == (12.5, "buy", "buy")
+    assert loaded == flux.model_copy(update={"api_key": None})
+    assert loaded.ledger is not flux.ledger
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "http://shortapi.example",
+        "https://user:word@shortapi.example",
+        "https://shortapi.example/?to=elsewhere",
+        "file:///etc/passwd",
+    ],
+)
+def test_a_loaded_base_url_is_checked_as_a_constructed_one(
+    base_url: str, flux: ShortAPIFlux, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dump is a file that anybody can write, and the key goes to the host that it names."""
+    monkeypatch.setenv("SHORTAPI_KEY", KEY)
+    dumped: Any = dumpd(flux)
+    dumped["kwargs"]["base_url"] = base_url
+    with pytest.raises(ValidationError, match="base_url") as constructing:
+        ShortAPIFlux(base_url=base_url)
+    with pytest.raises(ValidationError, match="base_url") as loading:
+        _loaded(dumped)
+    assert loading.value.errors(include_context=False) == constructing.value.errors(
+        include_context=False
+    )
+    assert not _leaks(loading.value)
 
 
 # --- the search itself --------------------------------------------------------------------------

@@ -153,8 +153,6 @@ def test_what_is_no_id(job_id: object) -> None:
         (200, {"code": 1, "data": "Insufficient funds"}, InsufficientBalance),
         (404, {"info": "no such model"}, InvalidRequest),
         (422, {"error": {"message": "num_images"}}, InvalidRequest),
-        (307, {}, ConfigurationError),
-        (304, {}, ConfigurationError),
     ],
 )
 def test_a_refused_create(status: int, payload: dict[str, Any], error: type[NotCreated]) -> None:
@@ -407,8 +405,9 @@ def test_queries_that_answer_nothing(reply: HttpReply, passing: bool) -> None:
     [
         said({"info": "x"}, 400),
         said({"info": "x"}, 401),
-        raw(b"<html>", 403),
-        raw(b"", 404),
+        raw(b"<html>", 401),
+        said({"info": "x"}, 403),
+        said({}, 404),
         said({}, 409),
         said({"code": 1, "info": "job not found"}),
         said({"code": "x"}),
@@ -417,6 +416,78 @@ def test_queries_that_answer_nothing(reply: HttpReply, passing: bool) -> None:
 def test_queries_that_are_refused(reply: HttpReply) -> None:
     """Asking again would get the same no."""
     assert isinstance(read_query(reply, loopback=False), Refused)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405])
+@pytest.mark.parametrize("body", [b"", b"<html>"])
+def test_a_page_is_no_word_of_the_service(status: int, body: bytes) -> None:
+    """A gate in between says it, and may be open again soon: the job is paid for."""
+    found = read_query(raw(body, status), loopback=False)
+    assert isinstance(found, Unusable)
+    assert found.passing
+
+
+_ID_FIRST = b'{"code":0,"data":{"job_id":"' + JOB_ID.encode() + b'","amount":'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        _ID_FIRST,
+        _ID_FIRST + b'"\xe9"}}',
+        _ID_FIRST + b"[" * 100_000,
+        _ID_FIRST.replace(b":", b" : "),
+    ],
+    ids=["cut off", "latin-1", "deep", "spaces"],
+)
+def test_an_id_that_can_be_read_is_not_thrown_away(body: bytes) -> None:
+    """The job is paid for, and its id is all that is needed to get it."""
+    found = read_create(raw(body))
+    assert isinstance(found, Unusable)
+    assert found.job_id == JOB_ID
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"job_id":"65f0', b'{"job_id":null,', b'{"id":"65f0",', b"x" * 99]
+)
+def test_no_id_is_made_up(body: bytes) -> None:
+    """A part of an id, or the id of something else, leads nowhere."""
+    found = read_create(raw(body))
+    assert isinstance(found, Unusable)
+    assert found.job_id is None
+
+
+def test_absurd_numbers_and_odd_bytes_do_not_hide_what_is_beside_them() -> None:
+    """Python refuses to read numbers of 5,000 digits; the rest of the reply is as good as ever."""
+    body = b'{"code":0,"data":{"job_id":"a","amount":%s}}' % (b"9" * 5000)
+    assert read_create(raw(body)) == Accepted("a", None)
+    body = b'{"data":{"status":2,"n":%s,"x":"\xe9","result":{"images":["https://x.example/a"]}}}'
+    assert known(raw(body % (b"9" * 5000))).images == (FluxImage(url="https://x.example/a"),)
+
+
+def test_a_refusal_beside_a_bare_id_is_a_refusal() -> None:
+    """Many services number their requests so."""
+    assert isinstance(read_create(said({"code": 1, "info": "no", "id": "request-7"})), Refused)
+    assert isinstance(read_create(said({"code": 1, "data": {"id": "request-7"}})), Refused)
+    named = read_create(said({"code": 1, "data": {"job_id": "a"}}))
+    assert isinstance(named, Unusable)
+
+
+def test_a_status_as_the_text_of_a_decimal() -> None:
+    """As Go and JavaScript write a float."""
+    assert known(said(record(status="2.0"))).status == "succeeded"
+    assert known(said(record(status="3.0"))).status == "failed"
+    odd = known(said(record(status="9" * 5000)))
+    assert odd.status == "pending"
+    assert len(odd.oddity or "") < 500
+
+
+@pytest.mark.parametrize("data", ["\u00ff", "a", "====", "\ud800"])
+def test_a_data_url_that_is_no_base64_is_no_picture(data: str) -> None:
+    """The job is paid for: nothing in its record may crash the call."""
+    found = known(said(record(status=2, result={"images": [f"data:image/png;base64,{data}"]})))
+    assert found.images == ()
+    assert found.oddity is not None
 
 
 # --- texts --------------------------------------------------------------------------------------

@@ -140,7 +140,7 @@ QUERY_TROUBLES: Mapping[str, Answers] = MappingProxyType(
         "a cut record for ever": (CREATED, CUT),
         "silence for ever": (CREATED, BROKE_OFF),
         "query refused with 401": (CREATED, said({"info": "bad key"}, 401)),
-        "query refused with 403": (CREATED, page(403)),
+        "query refused with 403": (CREATED, said({"info": "no"}, 403)),
         "query refused with 404": (CREATED, said({"info": "no such job"}, 404)),
         "query refused with code 1": (CREATED, said({"code": 1, "info": "job not found"})),
         "query redirected": (CREATED, raw(b"", 302, Location="https://login.example/")),
@@ -177,11 +177,18 @@ CREATE_REFUSED: Mapping[str, Answers] = MappingProxyType(
         "code 1, a key": (said({"code": 1, "info": "Invalid API key"}),),
         "code 1, a balance": (said({"code": "1", "message": "insufficient balance"}),),
         "code 1, a model": (said({"code": 1, "info": "invalid model shortapi/x"}),),
-        "307": (raw(b"", 307, Location="https://elsewhere.example/api/v1/job/create"),),
-        "301": (raw(b"", 301),),
     }
 )
 """The service, or a gate before it, refuses create for good."""
+
+CREATE_REDIRECTED: Mapping[str, Answers] = MappingProxyType(
+    {
+        "307": (raw(b"", 307, Location="https://elsewhere.example/api/v1/job/create"),),
+        "301": (raw(b"", 301),),
+        "303": (raw(CREATED.body, 303, Location="/job"),),
+    }
+)
+"""Create is sent elsewhere, where nobody follows; a 303 says in so many words: it is done."""
 
 CREATE_UNCLEAR: Mapping[str, Answers] = MappingProxyType(
     {
@@ -194,6 +201,7 @@ CREATE_UNCLEAR: Mapping[str, Answers] = MappingProxyType(
         "200 as a web page": (page(200),),
         "200 without a body": (raw(b""),),
         "200 cut off": (raw(CREATED.body[:30]),),
+        "200 cut off after the id": (raw(b'{"data":{"job_id":"' + JOB_ID.encode() + b'","am'),),
         "200 with a list": (said([]),),
         "accepted without an id": (said({"code": 0, "data": {"amount": "0.02"}}),),
         "accepted with a blank id": (said({"code": 0, "data": {"job_id": "  "}}),),
@@ -209,6 +217,7 @@ TRANSCRIPTS: Mapping[str, Answers] = MappingProxyType(
         **{f"query: {name}": answers for name, answers in QUERY_TROUBLES.items()},
         **{f"repeated: {name}": answers for name, answers in CREATE_REPEATED.items()},
         **{f"refused: {name}": answers for name, answers in CREATE_REFUSED.items()},
+        **{f"redirected: {name}": answers for name, answers in CREATE_REDIRECTED.items()},
         **{f"unclear: {name}": answers for name, answers in CREATE_UNCLEAR.items()},
     }
 )

@@ -156,7 +156,7 @@ class ShortAPIServer:
     def _create(self, body: bytes, fault: Fault) -> Answer:
         try:
             order = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             order = None
         if not isinstance(order, dict):
             return refusal(
