@@ -15,15 +15,15 @@ from langchain_shortapi_flux.connection import (
     Connection,
     why_lost,
 )
+from langchain_shortapi_flux.http_acts import HttpReply, HttpRequest, Lost
 from langchain_shortapi_flux.ledger import perform_ledger_act
 from langchain_shortapi_flux.loop_session import Contact, loop_session
-from langchain_shortapi_flux.wire import HttpReply, HttpRequest, Lost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
+    from langchain_shortapi_flux.flow_steps import Answer, JobFlow
     from langchain_shortapi_flux.job import FluxJob
-    from langchain_shortapi_flux.job_flow import Answer, JobFlow
     from langchain_shortapi_flux.ledger import Ledger
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
 
-    from langchain_shortapi_flux.wire import HttpReply
+    from langchain_shortapi_flux.http_acts import HttpReply
 
 DEFAULT_BASE_URL = "https://api.shortapi.ai"
 KEY_VARIABLES = ("SHORTAPI_KEY", "SHORTAPI_API_KEY")
@@ -89,7 +89,7 @@ class Connection:
 
     def reply(self, status: int, headers: Mapping[str, str], body: bytes) -> HttpReply:
         """What came back, without the key, so that nothing made from it can show the key."""
-        from langchain_shortapi_flux.wire import HttpReply  # noqa: PLC0415 - on first use
+        from langchain_shortapi_flux.http_acts import HttpReply  # noqa: PLC0415 - on first use
 
         named = {
             name.lower(): self._hide_key(value.encode("utf-8", "surrogateescape")).decode(

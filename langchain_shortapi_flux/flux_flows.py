@@ -14,17 +14,11 @@ from langchain_core.runnables.config import ensure_config
 
 from langchain_shortapi_flux.connection import runs_here
 from langchain_shortapi_flux.errors import InvalidRequest
+from langchain_shortapi_flux.flow_steps import Circumstances, JobFlow, Order
+from langchain_shortapi_flux.follow_flow import follow_job, look_at_job
 from langchain_shortapi_flux.input_reading import read_input
 from langchain_shortapi_flux.job import FluxJob, Repeat
-from langchain_shortapi_flux.job_flow import (
-    Circumstances,
-    JobFlow,
-    Order,
-    buy_job,
-    create_job,
-    follow_job,
-    look_at_job,
-)
+from langchain_shortapi_flux.job_flow import buy_job, create_job
 from langchain_shortapi_flux.ledger import purchase_key, request_digest
 from langchain_shortapi_flux.purchase_flow import Purchase, buy_job_once, create_job_once
 

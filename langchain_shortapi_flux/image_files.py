@@ -28,8 +28,8 @@ from langchain_shortapi_flux.connection import (
     ssl_context,
 )
 from langchain_shortapi_flux.errors import ConfigurationError, DownloadFailed
+from langchain_shortapi_flux.job_record import is_picture_url
 from langchain_shortapi_flux.loop_thread import run_in_loop_thread
-from langchain_shortapi_flux.wire import is_picture_url
 
 if TYPE_CHECKING:
     import aiohttp

@@ -13,102 +13,28 @@ driver performs each act and sends back the answer.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
+from langchain_shortapi_flux.envelope import Refused
 from langchain_shortapi_flux.errors import (
-    Charge,
     CreateOutcomeUnknown,
-    JobFailed,
-    JobTimeout,
     NotCreated,
     RateLimited,
     ServiceUnavailable,
     UnexpectedReply,
 )
-from langchain_shortapi_flux.job import FluxJob, FluxRequest
-from langchain_shortapi_flux.ledger import Entry, LedgerAct, LedgerTrouble
-from langchain_shortapi_flux.wire import (
-    Accepted,
-    HttpReply,
-    HttpRequest,
-    Lost,
-    Record,
-    Refused,
-    Unusable,
-    create_request,
-    query_request,
-    read_create,
-    read_query,
+from langchain_shortapi_flux.flow_steps import (
+    Circumstances,
+    JobFlow,
+    Order,
+    Step,
+    http_reply,
+    logger,
 )
-
-if TYPE_CHECKING:
-    from langchain_shortapi_flux.waiting import PollPolicy, RetryLimits
-
-logger = logging.getLogger("langchain_shortapi_flux")
-
-Act = HttpRequest | LedgerAct
-"""What a job needs from the outside world. Each driver knows how to perform each kind."""
-Answer = HttpReply | Lost | Entry | LedgerTrouble
-"""What comes of an act. The first ``send`` and a step without an act take None."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What is known of the job (None before it exists), how long to wait, what to do then."""
-
-    job: FluxJob | None
-    wait: float
-    act: Act | None
-
-
-JobFlow = Generator[Step, Answer | None, FluxJob]
-
-
-@dataclass(frozen=True)
-class Circumstances:
-    """What holds for every step of one job.
-
-    Attributes:
-        base_url: Which service; goes onto each snapshot.
-        loopback: Whether that service runs on this machine.
-        poll: When to query.
-        retry: How often and how patiently to repeat.
-        clock: Monotonic seconds.
-        dice: Random numbers in [0, 1).
-        timeout: Seconds for the whole job, from ``started``.
-        started: What the clock said when the job's call began.
-        max_wait: Seconds after which following stops, if before ``timeout``. Never cuts a create.
-    """
-
-    base_url: str
-    loopback: bool
-    poll: PollPolicy
-    retry: RetryLimits
-    clock: Callable[[], float]
-    dice: Callable[[], float]
-    timeout: float
-    started: float
-    max_wait: float | None = None
-
-    def elapsed(self) -> float:
-        """Seconds since the call began."""
-        return self.clock() - self.started
-
-    def time_left(self) -> float:
-        """Seconds until the deadline; negative after it."""
-        return self.timeout - self.elapsed()
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is to be bought: the request with its options filled in, of which model."""
-
-    request: FluxRequest
-    model: str
-    callback_url: str | None = None
+from langchain_shortapi_flux.follow_flow import follow_job
+from langchain_shortapi_flux.http_acts import Lost
+from langchain_shortapi_flux.job import FluxJob
+from langchain_shortapi_flux.wire import Accepted, Unusable, create_request, read_create
 
 
 def buy_job(order: Order, here: Circumstances) -> JobFlow:
@@ -144,7 +70,7 @@ def create_job(order: Order, here: Circumstances) -> JobFlow:
             retry_after = None
             refusal = ServiceUnavailable(f"{here.base_url} was not reached: {answer.reason}")
         else:
-            found = read_create(_reply(answer))
+            found = read_create(http_reply(answer))
             if isinstance(found, Accepted):
                 return FluxJob(
                     job_id=found.job_id,
@@ -181,203 +107,8 @@ def create_job(order: Order, here: Circumstances) -> JobFlow:
     raise refusal
 
 
-def follow_job(job: FluxJob, here: Circumstances, *, bought_now: bool = True) -> JobFlow:
-    """Query a job until it ends, and return it. Never buys.
-
-    A query that fails, or answers nothing, is made again until the deadline. A job that was
-    bought earlier (not ``bought_now``) may have ended long ago, so it is queried at once.
-
-    Raises:
-        JobFailed: The service says that it failed.
-        JobTimeout: It has not ended by the deadline.
-        UnexpectedReply: The service refuses to answer, or the job ended without pictures.
-    """
-    if here.max_wait is not None:
-        here = replace(here, timeout=min(here.timeout, here.max_wait))
-    asked_from, failures, retry_after = here.clock(), 0, None
-    trouble: str | None = None
-    last_look = False
-    while True:
-        if failures:
-            wait = here.retry.wait(failures, retry_after, here.dice())
-        elif job.queries == 0 and not bought_now:
-            wait = 0.0
-        else:
-            wait = here.poll.wait(job.queries, here.clock() - asked_from, here.dice())
-        left = here.time_left()
-        if last_look or left <= 0:
-            if job.queries == 0:
-                # Create took all the time there was: who watches still learns what was bought.
-                yield Step(job, 0.0, None)
-            raise _timed_out(job, here, trouble)
-        if wait >= left:
-            # The deadline comes first: look once more shortly before it, with time for the answer.
-            last_look, wait = True, max(0.0, left - min(LAST_LOOK_SECONDS, left / 2))
-        found = yield from _query(job, wait, here)
-        job = job.model_copy(update={"queries": job.queries + 1, "elapsed": here.elapsed()})
-        if isinstance(found, Record):
-            failures, trouble = 0, found.oddity
-            job = _updated(job, found)
-            if job.status != "pending":
-                # One more step for those who watch; nothing to do but to show it.
-                if job.status == "failed" or not job.images:
-                    yield Step(job, 0.0, None)
-                return _ended(job, found)
-        else:
-            failures, trouble = failures + 1, found.text
-            retry_after = found.retry_after
-
-
-def look_at_job(job: FluxJob, here: Circumstances) -> JobFlow:
-    """Query a job once and return what is known of it, failed or not. Free.
-
-    Raises:
-        JobTimeout: No usable answer by the deadline.
-        UnexpectedReply: The service refuses to answer, or gave nothing usable
-            ``RetryLimits.look_attempts`` times.
-    """
-    failures, wait = 0, 0.0
-    trouble: str | None = None
-    while True:
-        if wait >= here.time_left():
-            raise _timed_out(job, here, trouble)
-        found = yield from _query(job, wait, here)
-        job = job.model_copy(update={"queries": job.queries + 1, "elapsed": here.elapsed()})
-        if isinstance(found, Record):
-            return _updated(job, found)
-        failures, trouble = failures + 1, found.text
-        if failures >= here.retry.look_attempts:
-            raise UnexpectedReply(
-                f"{failures} queries got no usable answer, the last one: {trouble}",
-                job_id=job.job_id,
-                charge=job.charge,
-            )
-        wait = here.retry.wait(failures, found.retry_after, here.dice())
-
-
-LAST_LOOK_SECONDS = 1.0
-"""How long before the deadline the last query is made, where the schedule would overshoot it."""
-
-
-@dataclass(frozen=True)
-class _Nothing:
-    """A query that brought no news, and may be made again."""
-
-    text: str
-    retry_after: float | None = None
-
-
-def _query(
-    job: FluxJob, wait: float, here: Circumstances
-) -> Generator[Step, Answer | None, Record | _Nothing]:
-    act = replace(query_request(job.job_id), time_left=here.time_left() - wait)
-    try:
-        answer = yield Step(job, wait, act)
-    except GeneratorExit:
-        logger.warning(
-            "stopped waiting for job %s; it goes on, and follow(%r) picks it up",
-            job.job_id,
-            job.job_id,
-        )
-        raise
-    if isinstance(answer, Lost):
-        return _Nothing(answer.reason)
-    found = read_query(_reply(answer), loopback=here.loopback)
-    if isinstance(found, Record):
-        return found
-    if isinstance(found, Refused) or not found.passing:
-        raise UnexpectedReply(
-            f"the service would not answer for job {job.job_id}: {found.text}",
-            job_id=job.job_id,
-            charge=job.charge,
-            status_code=found.status_code,
-        )
-    return _Nothing(found.text, found.retry_after)
-
-
-def _updated(job: FluxJob, found: Record) -> FluxJob:
-    charge: Charge = "charged"
-    if found.refunded:
-        charge = "refunded"
-    elif found.status == "failed" and found.refunded is None:
-        charge = "unknown"
-    error = found.error if found.status == "failed" else None
-    if found.status == "failed" and error is None:
-        error = "the service gave no reason" + (f"; {found.oddity}" if found.oddity else "")
-    if found.status == "succeeded":
-        error = _notes_on_success(found)
-    return job.model_copy(
-        update={
-            "status": found.status,
-            "images": found.images,
-            "cost": found.cost if found.cost is not None else job.cost,
-            "refunded": job.refunded if found.refunded_amount is None else found.refunded_amount,
-            "charge": charge,
-            "error": error,
-        }
-    )
-
-
-def _notes_on_success(found: Record) -> str | None:
-    notes = ["note: the service reports this job as refunded"] if found.refunded else []
-    if not found.images:
-        notes.append(f"no picture: {found.oddity or _NO_PICTURES}")
-    elif found.oddity:
-        notes.append(f"note: {found.oddity}")
-    return "; ".join(notes) or None
-
-
-_NO_PICTURES = "its list of pictures is empty or missing"
-
-
-def _ended(job: FluxJob, found: Record) -> FluxJob:
-    if job.status == "failed":
-        back = f", {job.refunded} USD given back" if job.refunded else ""
-        raise JobFailed(
-            f"job {job.job_id} failed: {job.error} ({_charge_text(job.charge)}{back})",
-            job_id=job.job_id,
-            charge=job.charge,
-        )
-    if not job.images:
-        why = found.oddity or _NO_PICTURES
-        raise UnexpectedReply(
-            f"the service says that job {job.job_id} succeeded, but gave no picture: {why}",
-            job_id=job.job_id,
-            charge=job.charge,
-        )
-    return job
-
-
-def _timed_out(job: FluxJob, here: Circumstances, trouble: str | None) -> JobTimeout:
-    said = f" (last: {trouble})" if trouble else ""
-    return JobTimeout(
-        f"job {job.job_id} has not ended within {here.timeout:g} s{said}; it may still finish and "
-        f"be charged: follow({job.job_id!r}) waits on without buying again",
-        job_id=job.job_id,
-        charge=job.charge,
-    )
-
-
 def _unknown_outcome(what: str) -> str:
     return (
         f"create was sent, but it is not known whether a job was made: {what}. It may have been "
         "charged; look at the account before asking for the same picture again"
     )
-
-
-_CHARGE_TEXTS: dict[Charge, str] = {
-    "none": "nothing was charged",
-    "charged": "it was charged",
-    "refunded": "it was refunded",
-    "unknown": "whether it was charged is not known",
-}
-
-
-def _charge_text(charge: Charge) -> str:
-    return _CHARGE_TEXTS[charge]
-
-
-def _reply(answer: Answer | None) -> HttpReply:
-    if not isinstance(answer, HttpReply):
-        raise TypeError(f"a driver answered an HTTP request with {type(answer).__name__}")
-    return answer

@@ -19,17 +19,10 @@ from langchain_shortapi_flux.errors import (
     ShortAPIError,
     UnexpectedReply,
 )
+from langchain_shortapi_flux.flow_steps import Answer, Circumstances, JobFlow, Order, Step, logger
+from langchain_shortapi_flux.follow_flow import follow_job
 from langchain_shortapi_flux.job import FluxJob, Repeat
-from langchain_shortapi_flux.job_flow import (
-    Answer,
-    Circumstances,
-    JobFlow,
-    Order,
-    Step,
-    create_job,
-    follow_job,
-    logger,
-)
+from langchain_shortapi_flux.job_flow import create_job
 from langchain_shortapi_flux.ledger import (
     Bought,
     Claim,

@@ -16,15 +16,15 @@ from langchain_shortapi_flux.connection import (
     Connection,
     why_lost,
 )
+from langchain_shortapi_flux.http_acts import HttpReply, HttpRequest, Lost
 from langchain_shortapi_flux.ledger import perform_ledger_act
 from langchain_shortapi_flux.socket_contact import ContactSession, SocketContact
-from langchain_shortapi_flux.wire import HttpReply, HttpRequest, Lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from langchain_shortapi_flux.flow_steps import Answer, JobFlow
     from langchain_shortapi_flux.job import FluxJob
-    from langchain_shortapi_flux.job_flow import Answer, JobFlow
     from langchain_shortapi_flux.ledger import Ledger
 
 READ_CHUNK_BYTES = 64 * 2**10

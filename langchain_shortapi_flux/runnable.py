@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables.retry import ExponentialJitterParams
     from langchain_core.runnables.utils import AnyConfigurableField
 
-    from langchain_shortapi_flux.job_flow import JobFlow
+    from langchain_shortapi_flux.flow_steps import JobFlow
     from langchain_shortapi_flux.ledger import Ledger, MemoryLedger
 
     LedgerField = Ledger

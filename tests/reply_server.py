@@ -14,7 +14,7 @@ from http import HTTPStatus
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import TYPE_CHECKING, Self
 
-from langchain_shortapi_flux.wire import HttpReply, Lost
+from langchain_shortapi_flux.http_acts import HttpReply, Lost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from langchain_shortapi_flux import FluxJob, FluxRequest, PollPolicy, RetryLimits, ShortAPIError
-from langchain_shortapi_flux.job_flow import Circumstances, JobFlow, Order, Step, buy_job
-from langchain_shortapi_flux.wire import HttpRequest
+from langchain_shortapi_flux.flow_steps import Circumstances, JobFlow, Order, Step
+from langchain_shortapi_flux.http_acts import HttpRequest
+from langchain_shortapi_flux.job_flow import buy_job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from langchain_shortapi_flux.job_flow import Answer
+    from langchain_shortapi_flux.flow_steps import Answer
 
 MODEL = "shortapi/flux-1.0/text-to-image"
 REQUEST = FluxRequest(prompt="a fox", aspect_ratio="1:1", num_images=1, performance="schnell")

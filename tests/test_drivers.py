@@ -48,7 +48,8 @@ from langchain_shortapi_flux import (
     requests_driver,
 )
 from langchain_shortapi_flux.connection import IDLE_CONNECTION_SECONDS, USER_AGENT, connect
-from langchain_shortapi_flux.job_flow import JobFlow, Order, buy_job
+from langchain_shortapi_flux.flow_steps import JobFlow, Order
+from langchain_shortapi_flux.job_flow import buy_job
 from langchain_shortapi_flux.ledger import MemoryLedger
 from langchain_shortapi_flux.loop_session import _sessions, loop_session
 from langchain_shortapi_flux.sandbox import Fault, Sandbox

@@ -17,8 +17,9 @@ ROOT = Path(langchain_shortapi_flux.__file__).parent
 
 # Each file may import only files above it.
 ORDER = [
-    *("errors", "version", "loopback", "job", "waiting", "wire", "ledger", "sql_ledger"),
-    *("job_flow", "purchase_flow", "connection"),
+    *("errors", "version", "loopback", "job", "waiting", "http_acts", "envelope"),
+    *("job_record", "wire", "ledger", "sql_ledger"),
+    *("flow_steps", "follow_flow", "job_flow", "purchase_flow", "connection"),
     *(
         "socket_contact",
         "loop_session",

@@ -49,10 +49,12 @@ from langchain_shortapi_flux import (
     ShortAPIError,
     UnexpectedReply,
 )
-from langchain_shortapi_flux.job_flow import Order, create_job, follow_job, look_at_job
+from langchain_shortapi_flux.flow_steps import Order
+from langchain_shortapi_flux.follow_flow import follow_job, look_at_job
+from langchain_shortapi_flux.job_flow import create_job
 
 if TYPE_CHECKING:
-    from langchain_shortapi_flux.wire import HttpReply, Lost
+    from langchain_shortapi_flux.http_acts import HttpReply, Lost
 
 NOT_REPEATED = {**CREATE_REFUSED, **CREATE_REDIRECTED, **CREATE_UNCLEAR}
 

@@ -39,7 +39,8 @@ from langchain_shortapi_flux import (
     ShortAPIError,
     UnexpectedReply,
 )
-from langchain_shortapi_flux.job_flow import Order, Step
+from langchain_shortapi_flux.flow_steps import Order, Step
+from langchain_shortapi_flux.http_acts import HttpReply, HttpRequest, Lost
 from langchain_shortapi_flux.ledger import (
     Bought,
     Claim,
@@ -49,10 +50,9 @@ from langchain_shortapi_flux.ledger import (
     perform_ledger_act,
 )
 from langchain_shortapi_flux.purchase_flow import Purchase, buy_job_once, create_job_once
-from langchain_shortapi_flux.wire import HttpReply, HttpRequest, Lost
 
 if TYPE_CHECKING:
-    from langchain_shortapi_flux.job_flow import Answer, JobFlow
+    from langchain_shortapi_flux.flow_steps import Answer, JobFlow
     from langchain_shortapi_flux.ledger import LedgerAct
 
 KEY = "https://api.shortapi.ai order 66"

@@ -11,6 +11,7 @@ import pytest
 from screenplay import MODEL, REQUEST
 from transcripts import CREATED, CUT, FULL_SUCCESS, JOB_ID, SUCCEEDED, pictures, raw, record, said
 
+from langchain_shortapi_flux.envelope import TEXT_LIMIT, Refused
 from langchain_shortapi_flux.errors import (
     AuthenticationFailed,
     ConfigurationError,
@@ -21,12 +22,9 @@ from langchain_shortapi_flux.errors import (
     ServiceUnavailable,
 )
 from langchain_shortapi_flux.job import ASPECT_RATIOS, IMAGE_COUNTS, PERFORMANCES, FluxImage
+from langchain_shortapi_flux.job_record import Record
 from langchain_shortapi_flux.wire import (
-    TEXT_LIMIT,
     Accepted,
-    HttpReply,
-    Record,
-    Refused,
     Unusable,
     create_request,
     query_request,
@@ -35,6 +33,7 @@ from langchain_shortapi_flux.wire import (
 )
 
 if TYPE_CHECKING:
+    from langchain_shortapi_flux.http_acts import HttpReply
     from langchain_shortapi_flux.job import JobStatus
 
 PNG = b"\x89PNG\r\n\x1a\n..."

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from langchain_shortapi_flux.wire import HttpReply, Lost
+    from langchain_shortapi_flux.http_acts import HttpReply, Lost
 
 AT_ONCE = PollPolicy(first_delay=0.0, gap_min=0.001, gap_max=0.002, jitter=0.0)
 AT_ONCE_AGAIN = RetryLimits(

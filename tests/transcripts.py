@@ -11,7 +11,7 @@ import json
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from langchain_shortapi_flux.wire import HttpReply, Lost
+from langchain_shortapi_flux.http_acts import HttpReply, Lost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

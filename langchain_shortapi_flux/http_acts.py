@@ -1,0 +1,44 @@
+"""The values that go between a flow and a driver for one call over HTTP: request, reply, or lost.
+
+Values only. They know nothing of ShortAPI and nothing of sockets.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class HttpRequest:
+    """One call to the job API. ``path`` is below ``/api/v1``; ``body`` is JSON in UTF-8."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    body: bytes | None = None
+    repeatable: bool = True
+    """False: must not ride an idle connection, whose loss would look like a lost answer."""
+    time_left: float = math.inf
+    """Seconds that the whole exchange may take, queueing for a socket included."""
+
+
+@dataclass(frozen=True)
+class HttpReply:
+    """What came back. Header names are in lower case; ``received_at`` is in Unix seconds."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    received_at: float
+
+
+@dataclass(frozen=True)
+class Lost:
+    """No reply came. ``sent`` is False only if provably nothing reached the service."""
+
+    sent: bool
+    reason: str
