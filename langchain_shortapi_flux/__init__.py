@@ -1,36 +1,39 @@
-"""Pictures from Flux on ShortAPI for LangChain: the Runnable ``ShortAPIFlux`` and a tool."""
+"""Pictures from Flux on ShortAPI for LangChain: the Runnable ``ShortAPIFlux`` and a tool.
+
+Each name is imported when it is first asked for, so that a program pays only for what it uses.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from langchain_shortapi_flux.errors import (
-    AuthenticationFailed,
-    ConfigurationError,
-    CreateOutcomeUnknown,
-    DownloadFailed,
-    InsufficientBalance,
-    InvalidRequest,
-    JobFailed,
-    JobTimeout,
-    LedgerFailed,
-    NotCreated,
-    RateLimited,
-    ServiceUnavailable,
-    ShortAPIError,
-    UnexpectedReply,
-)
-from langchain_shortapi_flux.flux_input import FluxInput
-from langchain_shortapi_flux.job import FluxImage, FluxJob, FluxRequest
-from langchain_shortapi_flux.runnable import ShortAPIFlux
-from langchain_shortapi_flux.tool import ShortAPIFluxTool
 from langchain_shortapi_flux.version import __version__
-from langchain_shortapi_flux.waiting import PollPolicy, RetryLimits
 
 if TYPE_CHECKING:
+    from langchain_shortapi_flux.errors import (
+        AuthenticationFailed,
+        ConfigurationError,
+        CreateOutcomeUnknown,
+        DownloadFailed,
+        InsufficientBalance,
+        InvalidRequest,
+        JobFailed,
+        JobTimeout,
+        LedgerFailed,
+        NotCreated,
+        RateLimited,
+        ServiceUnavailable,
+        ShortAPIError,
+        UnexpectedReply,
+    )
+    from langchain_shortapi_flux.flux_input import FluxInput
     from langchain_shortapi_flux.get_job_tool import FluxGetJobTool
+    from langchain_shortapi_flux.job import FluxImage, FluxJob, FluxRequest
     from langchain_shortapi_flux.ledger import Ledger, MemoryLedger
+    from langchain_shortapi_flux.runnable import ShortAPIFlux
     from langchain_shortapi_flux.sql_ledger import SqlLedger
+    from langchain_shortapi_flux.tool import ShortAPIFluxTool
     from langchain_shortapi_flux.toolkit import ShortAPIFluxToolkit
+    from langchain_shortapi_flux.waiting import PollPolicy, RetryLimits
 
 __all__ = [
     "AuthenticationFailed",
@@ -63,17 +66,43 @@ __all__ = [
     "__version__",
 ]
 
-# Imported when first asked for: not everyone needs them, and SQLAlchemy is an extra.
-_ON_DEMAND = {
-    "FluxGetJobTool": "get_job_tool",
-    "Ledger": "ledger",
-    "MemoryLedger": "ledger",
-    "ShortAPIFluxToolkit": "toolkit",
-    "SqlLedger": "sql_ledger",
+_MODULES = {
+    "errors": (
+        "AuthenticationFailed",
+        "ConfigurationError",
+        "CreateOutcomeUnknown",
+        "DownloadFailed",
+        "InsufficientBalance",
+        "InvalidRequest",
+        "JobFailed",
+        "JobTimeout",
+        "LedgerFailed",
+        "NotCreated",
+        "RateLimited",
+        "ServiceUnavailable",
+        "ShortAPIError",
+        "UnexpectedReply",
+    ),
+    "flux_input": ("FluxInput",),
+    "get_job_tool": ("FluxGetJobTool",),
+    "job": ("FluxImage", "FluxJob", "FluxRequest"),
+    "ledger": ("Ledger", "MemoryLedger"),
+    "runnable": ("ShortAPIFlux",),
+    "sql_ledger": ("SqlLedger",),
+    "tool": ("ShortAPIFluxTool",),
+    "toolkit": ("ShortAPIFluxToolkit",),
+    "waiting": ("PollPolicy", "RetryLimits"),
 }
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ON_DEMAND:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_ON_DEMAND[name]}"), name)
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *_MODULES]

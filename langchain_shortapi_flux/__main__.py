@@ -3,43 +3,121 @@
 It knows arguments, lines of text and exit codes, and nothing of how the service spells things.
 """
 
+# ruff: noqa: PLC0415 - the package is imported inside functions, so that main sees a Ctrl-C then.
+
 from __future__ import annotations
 
 import argparse
+import io
+import logging
+import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from pydantic import ValidationError
-
-from langchain_shortapi_flux.connection import KEY_VARIABLES, key_from_environment, runs_here
-from langchain_shortapi_flux.errors import (
-    ConfigurationError,
-    DownloadFailed,
-    InvalidRequest,
-    JobTimeout,
-    ShortAPIError,
-)
-from langchain_shortapi_flux.image_files import require_writable
-from langchain_shortapi_flux.input_reading import read_input
-from langchain_shortapi_flux.job import (
-    ASPECT_RATIOS,
-    IMAGE_COUNTS,
-    PERFORMANCES,
-    FluxJob,
-    describe_invalid,
-)
-from langchain_shortapi_flux.runnable import ShortAPIFlux
-from langchain_shortapi_flux.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from langchain_shortapi_flux.errors import ShortAPIError
+    from langchain_shortapi_flux.job import FluxJob, FluxRequest
+    from langchain_shortapi_flux.runnable import ShortAPIFlux
+
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 DEFAULT_FOLDER = "images"
 SANDBOX_PREFIX = "sandbox-"
-_EPILOG = f"""\
+_SANDBOX_ENDED = "the sandbox ended with this command, and nothing was charged"
+# The package's log says what becomes of a job that is left. This command says it itself, on one
+# line, and knows what the log does not: that a job of its own sandbox does not go on.
+_UNHEARD = logging.NullHandler()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; give its exit code."""
+    _ready_streams()
+    logging.getLogger("langchain_shortapi_flux").addHandler(_UNHEARD)
+    watch = _Watch()
+    try:
+        return _command(arguments, watch)
+    except KeyboardInterrupt:
+        return watch.give_up(watch.interrupted(), EXIT_INTERRUPTED)
+
+
+def _ready_streams() -> None:
+    """See that saying something cannot fail: by then a job may be paid for."""
+    # ``2>&-`` leaves None, and print would take that for stdout, whose lines scripts read.
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the end
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _say(text: str, end: str = "\n") -> None:
+    with suppress(OSError):  # nobody reads it: no reason to leave a paid job
+        print(text, end=end, file=sys.stderr, flush=True)
+
+
+def _command(arguments: Sequence[str] | None, watch: _Watch) -> int:
+    from pydantic import ValidationError
+
+    from langchain_shortapi_flux.errors import ConfigurationError, InvalidRequest, ShortAPIError
+    from langchain_shortapi_flux.job import describe_invalid
+    from langchain_shortapi_flux.runnable import ShortAPIFlux
+
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if (options.prompt is None) == (options.follow is None):
+        parser.error("give a prompt, or --follow JOB_ID")
+    problem: str
+    try:
+        # All that can be refused is refused before a sandbox starts or is spoken of.
+        in_sandbox = _takes_sandbox(options)
+        flux = _flux(options, in_sandbox=in_sandbox)
+        request = None if options.prompt is None else _request(options)
+        _require_writable(options.output)
+        with _service(flux, options, watch, in_sandbox=in_sandbox) as (flux, prefix):
+            return _run(flux, prefix, request, options, watch)
+    except (ConfigurationError, InvalidRequest) as error:
+        problem, code = str(error), EXIT_USAGE
+    except ValidationError as error:
+        problem, code = (
+            describe_invalid(error.errors(), list(ShortAPIFlux.model_fields)),
+            EXIT_USAGE,
+        )
+    except ShortAPIError as error:
+        problem, code = _failure(error, in_sandbox=watch.in_sandbox), EXIT_FAILED
+    except (ImportError, OSError) as error:
+        problem, code = str(error), EXIT_FAILED
+    return watch.give_up(problem, code)
+
+
+def _failure(error: ShortAPIError, *, in_sandbox: bool) -> str:
+    from langchain_shortapi_flux.errors import (
+        DownloadFailed,
+        JobTimeout,
+        NotCreated,
+        UnexpectedReply,
+    )
+
+    if not in_sandbox or isinstance(error, NotCreated):
+        waits = isinstance(error, (JobTimeout, DownloadFailed))
+        return f"{error}; --follow {error.job_id} picks it up, free" if waits else str(error)
+    # The errors speak of money and of jobs that go on, and in the command's own sandbox neither is.
+    if isinstance(error, JobTimeout):
+        return f"job {error.job_id} has not ended in time; {_SANDBOX_ENDED}"
+    if isinstance(error, (DownloadFailed, UnexpectedReply)):
+        return f"{error}; {_SANDBOX_ENDED}"
+    named = "" if error.job_id is None else f" for job {error.job_id}"
+    return f"the sandbox gave no picture{named} ({type(error).__name__}); {_SANDBOX_ENDED}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    from langchain_shortapi_flux.connection import KEY_VARIABLES
+    from langchain_shortapi_flux.job import ASPECT_RATIOS, IMAGE_COUNTS, PERFORMANCES
+    from langchain_shortapi_flux.version import __version__
+
+    epilog = f"""\
 Without a key, a prompt is drawn by the sandbox, a stand-in for the service on this machine: the
 pictures are not made by Flux, and their names begin with "{SANDBOX_PREFIX}". With a key in
 {KEY_VARIABLES[0]}, every prompt costs money (the official page names 0.002 USD for schnell and
@@ -49,42 +127,10 @@ exit codes: {EXIT_OK} pictures saved; {EXIT_FAILED} the job, the service or savi
 {EXIT_USAGE} bad arguments, or no key; {EXIT_INTERRUPTED} interrupted with Ctrl-C. A job that
 exists is named by its id, for --follow.
 """
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; give its exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if (options.prompt is None) == (options.follow is None):
-        parser.error("give a prompt, or --follow JOB_ID")
-    watch = _Watch()
-    problem: str
-    try:
-        with _flux(options, watch) as (flux, prefix):
-            return _run(flux, prefix, options, watch)
-    except KeyboardInterrupt:
-        problem, code = watch.interrupted(), EXIT_INTERRUPTED
-    except (ConfigurationError, InvalidRequest) as error:
-        problem, code = str(error), EXIT_USAGE
-    except ValidationError as error:
-        problem, code = (
-            describe_invalid(error.errors(), list(ShortAPIFlux.model_fields)),
-            EXIT_USAGE,
-        )
-    except (JobTimeout, DownloadFailed) as error:
-        problem, code = f"{error}; --follow {error.job_id} picks it up, free", EXIT_FAILED
-    except (ShortAPIError, ImportError, OSError) as error:
-        problem, code = str(error), EXIT_FAILED
-    watch.clear()
-    print(f"shortapi-flux: {problem}", file=sys.stderr)
-    return code
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="shortapi-flux",
         description="Make pictures from a prompt with Flux on ShortAPI, and save them.",
-        epilog=_EPILOG,
+        epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("prompt", nargs="?", help="what the picture should show")
@@ -113,48 +159,91 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-@contextmanager
-def _flux(options: argparse.Namespace, watch: _Watch) -> Iterator[tuple[ShortAPIFlux, str]]:
-    """What makes the pictures: the service, or a sandbox started for this command."""
-    timeout = {} if options.timeout is None else {"timeout": options.timeout}
-    if key_from_environment() is not None and not options.sandbox:
-        flux = ShortAPIFlux(**timeout)
-        yield flux, SANDBOX_PREFIX if runs_here(flux.base_url) else ""
-        return
-    if options.follow is not None and not options.sandbox:
+def _takes_sandbox(options: argparse.Namespace) -> bool:
+    from langchain_shortapi_flux.connection import KEY_VARIABLES, key_from_environment
+    from langchain_shortapi_flux.errors import ConfigurationError
+
+    if options.sandbox or key_from_environment() is not None:
+        return bool(options.sandbox)
+    if options.follow is not None:
         raise ConfigurationError(
             f"no key: set {KEY_VARIABLES[0]} to follow a job (the sandbox knows no job of the "
             "service; --sandbox says that you mean the sandbox)"
         )
-    from langchain_shortapi_flux.sandbox import Sandbox  # noqa: PLC0415 - only without a key
+    return True
+
+
+def _flux(options: argparse.Namespace, *, in_sandbox: bool) -> ShortAPIFlux:
+    from langchain_shortapi_flux.runnable import ShortAPIFlux
+
+    timeout = {} if options.timeout is None else {"timeout": options.timeout}
+    if in_sandbox:  # which has no address before it starts, and needs none from the environment
+        return ShortAPIFlux(base_url="http://127.0.0.1", **timeout)
+    return ShortAPIFlux(**timeout)
+
+
+def _request(options: argparse.Namespace) -> FluxRequest:
+    from langchain_shortapi_flux.input_reading import read_input
+
+    names = ("aspect_ratio", "num_images", "performance")
+    return read_input(options.prompt, {name: getattr(options, name) for name in names}).request
+
+
+def _require_writable(folder: str) -> None:
+    from langchain_shortapi_flux.errors import InvalidRequest
+    from langchain_shortapi_flux.image_files import require_writable
+
+    problem: str
+    try:
+        return require_writable(Path(folder))
+    except OSError as error:
+        problem = str(error.strerror)
+    except ValueError:  # a NUL or a lone surrogate
+        problem = "it is no path"
+    raise InvalidRequest(f"--output {folder}: {problem}; nothing was sent")
+
+
+@contextmanager
+def _service(
+    flux: ShortAPIFlux, options: argparse.Namespace, watch: _Watch, *, in_sandbox: bool
+) -> Iterator[tuple[ShortAPIFlux, str]]:
+    """What makes the pictures: the service, or a sandbox started for this command."""
+    from pydantic import SecretStr
+
+    from langchain_shortapi_flux.connection import KEY_VARIABLES, runs_here
+
+    if not in_sandbox:
+        yield flux, SANDBOX_PREFIX if runs_here(flux.base_url) else ""
+        return
+    from langchain_shortapi_flux.sandbox import Sandbox
 
     watch.in_sandbox = True
     with Sandbox() as sandbox:
         why = "--sandbox" if options.sandbox else f"No key in {KEY_VARIABLES[0]}"
-        print(
+        _say(
             f"{why}: using the sandbox on {sandbox.base_url}. The pictures are NOT made by Flux, "
-            "and nothing is charged.",
-            file=sys.stderr,
+            "and nothing is charged."
         )
-        flux = ShortAPIFlux(base_url=sandbox.base_url, api_key=sandbox.api_key, **timeout)
-        yield flux, SANDBOX_PREFIX
+        there = {"base_url": sandbox.base_url, "api_key": SecretStr(sandbox.api_key)}
+        yield flux.model_copy(update=there), SANDBOX_PREFIX
 
 
-def _run(flux: ShortAPIFlux, prefix: str, options: argparse.Namespace, watch: _Watch) -> int:
-    if options.follow is not None:
+def _run(
+    flux: ShortAPIFlux,
+    prefix: str,
+    request: FluxRequest | None,
+    options: argparse.Namespace,
+    watch: _Watch,
+) -> int:
+    from langchain_shortapi_flux.errors import DownloadFailed
+
+    if request is None:
         watch.following = options.follow
         watch.job = flux.query(options.follow)
         watch.show(watch.job)
         job = flux.follow(watch.job)
         watch.show(job)
     else:
-        asked = {
-            name: getattr(options, name)
-            for name in ("aspect_ratio", "num_images", "performance")
-            if getattr(options, name) is not None
-        }
-        request = read_input(options.prompt, asked).request
-        _require_writable(options.output)
         watch.creating = True
         for job in flux.stream(request):
             watch.show(job)
@@ -176,15 +265,6 @@ def _run(flux: ShortAPIFlux, prefix: str, options: argparse.Namespace, watch: _W
     )
 
 
-def _require_writable(folder: str) -> None:
-    problem: str
-    try:
-        return require_writable(Path(folder))
-    except OSError as error:
-        problem = str(error.strerror)
-    raise InvalidRequest(f"--output {folder}: {problem}; nothing was sent")
-
-
 class _Watch:
     """What is known while waiting: shown on one line, and told after Ctrl-C."""
 
@@ -200,19 +280,22 @@ class _Watch:
         self.job = job
         text = f"job {job.job_id}: {job.status}, {job.elapsed:.1f} s, {job.queries} queries"
         if self._lines:
-            sys.stderr.write(f"\r\x1b[K{text}")
-            sys.stderr.flush()
+            _say(f"\r\x1b[K{text}", end="")
         elif fresh:
-            print(text, file=sys.stderr)
+            _say(text)
 
     def clear(self) -> None:
         if self._lines:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            _say("\r\x1b[K", end="")
+
+    def give_up(self, problem: str, code: int) -> int:
+        self.clear()
+        _say(f"shortapi-flux: {problem}")
+        return code
 
     def interrupted(self) -> str:
         if self.in_sandbox:
-            return "interrupted; the sandbox ended with this command, and nothing was charged"
+            return f"interrupted; {_SANDBOX_ENDED}"
         if self.following is not None and self.job is None:
             return f"interrupted; --follow {self.following} looks again, free"
         if self.job is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import io
 import os
@@ -10,19 +11,39 @@ import signal
 import struct
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+import langchain_shortapi_flux.__main__ as command_line
 from langchain_shortapi_flux.__main__ import main
 from langchain_shortapi_flux.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
 PROGRAM = (sys.executable, "-W", "error", "-m", "langchain_shortapi_flux")
+SCRIPT = (  # what installers write for the console script
+    *(sys.executable, "-W", "error", "-c"),
+    "import sys; from langchain_shortapi_flux.__main__ import main; sys.exit(main())",
+)
+# Stands for a user's finger: Ctrl-C at the moment when a certain module is looked for.
+INTERRUPTER = """
+import os, signal, sys
+
+class Interrupter:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["INTERRUPTED_IMPORT"]:
+            signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupter())
+"""
 SECONDS = 30
 JOB_ID = re.compile(r"[0-9a-f]{24}")
+SANDBOX_ENDED = "the sandbox ended with this command, and nothing was charged"
 
 
 @pytest.fixture
@@ -126,6 +147,66 @@ def test_arguments_refused_before_money_is_spent(
     assert not with_key.calls
 
 
+def _no_sandbox() -> NoReturn:
+    raise AssertionError("the sandbox was started")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([" "], "blank"),
+        (["a fox", "--timeout", "-1"], "timeout"),
+        (["a fox", "--timeout", "nan"], "timeout"),
+        (["a fox", "-o", "file/images"], "--output"),
+        (["a fox", "-o", "\0"], "--output"),
+        (["--sandbox", "--follow", "65f0", "-o", "file/images"], "--output"),
+    ],
+)
+def test_arguments_are_refused_before_the_sandbox_starts(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A line on pictures that are not real, and then none at all, only confuses."""
+    monkeypatch.setattr("langchain_shortapi_flux.sandbox.Sandbox", _no_sandbox)
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    assert main(arguments) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert said in told
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Fault("create", "job_never_ends"), "has not ended in time"),
+        (Fault("image", "html"), "a web page"),
+        (Fault("create", "job_fails", info="moderation"), "gave no picture for job"),
+        (Fault("create", "drop_after"), "gave no picture"),
+    ],
+)
+def test_no_failure_in_the_sandbox_speaks_of_money_or_of_following(
+    fault: Fault,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Nothing was paid, and the sandbox with its job is gone when one reads it."""
+    faulty = partial(Sandbox, job_seconds=0.0, faults=[fault])
+    monkeypatch.setattr("langchain_shortapi_flux.sandbox.Sandbox", faulty)
+    assert main(["a red fox", "--timeout", "0.5", "-o", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    *_, last = told.splitlines()
+    assert said in last
+    assert last.endswith(SANDBOX_ENDED)
+    rest = told.replace("nothing is charged", "").replace("nothing was charged", "")
+    assert not re.search("charged|follow|refunded|finish", rest)
+
+
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
@@ -188,10 +269,62 @@ def test_interrupt_ends_with_130_and_the_job_id(with_key: Sandbox, tmp_path: Pat
         running.send_signal(signal.SIGINT)
         _out, rest = running.communicate(timeout=SECONDS)
     assert running.returncode == 130
-    assert "Traceback" not in rest
+    (told,) = rest.splitlines()
     (job,) = with_key.jobs
     assert job.job_id in first
-    assert f"--follow {job.job_id}" in rest
+    assert f"--follow {job.job_id}" in told
+
+
+def test_interrupt_in_the_sandbox_says_that_the_job_is_gone(tmp_path: Path) -> None:
+    """Neither the command nor the package's log may send anybody after a job that has ended."""
+    with subprocess.Popen(
+        [*PROGRAM, "a red fox", "-o", str(tmp_path)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    ) as running:
+        assert running.stderr is not None
+        assert "using the sandbox" in running.stderr.readline()
+        assert running.stderr.readline().startswith("job ")
+        running.send_signal(signal.SIGINT)
+        _out, rest = running.communicate(timeout=SECONDS)
+    assert running.returncode == 130
+    assert rest == f"shortapi-flux: interrupted; {SANDBOX_ENDED}\n"
+
+
+@pytest.mark.parametrize("module", ["image_files", "sandbox"])
+@pytest.mark.parametrize("program", [PROGRAM, SCRIPT], ids=["module", "script"])
+def test_interrupt_during_imports_is_one_line(
+    program: Sequence[str], module: str, tmp_path: Path
+) -> None:
+    """The first second is when one sees the typing error and presses Ctrl-C."""
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTER, encoding="utf-8")
+    names = {
+        "PYTHONPATH": str(tmp_path),
+        "INTERRUPTED_IMPORT": f"langchain_shortapi_flux.{module}",
+    }
+    done = subprocess.run(
+        [*program, "a fox", "-o", str(tmp_path / "images")],
+        capture_output=True,
+        text=True,
+        env=os.environ | names,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.stderr == "shortapi-flux: interrupted; nothing was charged\n"
+    assert (done.returncode, done.stdout) == (130, "")
+
+
+def test_only_the_standard_library_is_imported_before_main() -> None:
+    """Whatever is imported at the top is imported where no Ctrl-C can be caught."""
+    tree = ast.parse(Path(command_line.__file__).read_text("utf-8"))
+    named = {one.module or "" for one in tree.body if isinstance(one, ast.ImportFrom)}
+    for one in tree.body:
+        if isinstance(one, ast.Import):
+            named |= {alias.name for alias in one.names}
+    assert named
+    assert {name.partition(".")[0] for name in named} <= sys.stdlib_module_names
 
 
 def test_a_password_in_the_base_url_is_not_printed(
@@ -222,6 +355,83 @@ def test_a_list_that_cannot_be_printed_names_the_job(
     assert main(["a fox", "-o", str(tmp_path)]) == 1
     assert f"job {with_key.jobs[0].job_id}: its pictures are saved" in capfd.readouterr().err
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_job_that_the_sandbox_does_not_know_is_named_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A fresh sandbox knows no job at all, and its own words say so best."""
+    assert main(["--sandbox", "--follow", "65f0c0ffee65f0c0ffee65f0", "-o", str(tmp_path)]) == 1
+    *_, last = capsys.readouterr().err.splitlines()
+    assert "the service would not answer for job 65f0c0ffee65f0c0ffee65f0" in last
+    assert last.endswith(SANDBOX_ENDED)
+
+
+def _narrow_stream() -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
+
+
+def _written(stream: io.TextIOWrapper) -> bytes:
+    stream.flush()
+    assert isinstance(stream.buffer, io.BytesIO)
+    return stream.buffer.getvalue()
+
+
+def test_a_path_that_stdout_cannot_spell_is_escaped(
+    with_key: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job is paid for and its picture saved: no moment for an encoding to fail."""
+    stream = _narrow_stream()
+    monkeypatch.setattr("sys.stdout", stream)
+    assert main(["a fox", "-o", str(tmp_path / "höhle")]) == 0
+    assert rb"h\xf6hle" in _written(stream)
+
+
+def test_a_reason_that_stderr_cannot_spell_is_escaped(
+    with_key: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service's words are in any language, and the job id stands beside them."""
+    stream = _narrow_stream()
+    monkeypatch.setattr("sys.stderr", stream)
+    with_key.inject(Fault("create", "job_fails", info="不适当"))
+    assert main(["a fox", "-o", str(tmp_path)]) == 1
+    told = _written(stream)
+    assert rb"\u4e0d\u9002\u5f53" in told
+    assert with_key.jobs[0].job_id.encode() in told
+
+
+def _without_stderr(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", *PROGRAM, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def test_a_closed_stderr_breaks_nothing(with_key: Sandbox, tmp_path: Path) -> None:
+    """Who closes it wants the list of files, and nothing else on stdout."""
+    done = _without_stderr("a fox", "-o", str(tmp_path))
+    (saved,) = tmp_path.iterdir()
+    path, summary = done.stdout.splitlines()
+    assert (done.returncode, path) == (0, str(saved))
+    assert summary.startswith(f"job {with_key.jobs[0].job_id}: succeeded")
+    refused = _without_stderr("a fox", "--num-images", "3")
+    assert (refused.returncode, refused.stdout) == (2, "")
+
+
+def test_a_stderr_that_nobody_reads_breaks_nothing(
+    with_key: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A paid job is not left because its progress could not be told."""
+    monkeypatch.setattr("sys.stderr", _FullDisk())
+    assert main(["a fox", "-o", str(tmp_path)]) == 0
+    (saved,) = tmp_path.iterdir()
+    assert capsys.readouterr().out.splitlines()[0] == str(saved)
 
 
 def test_help_names_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:

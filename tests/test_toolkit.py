@@ -28,7 +28,7 @@ from langchain_shortapi_flux.sandbox import Fault, Sandbox
 from langchain_shortapi_flux.tool_content import FailureArtifact, JobArtifact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from langchain_core.messages import BaseMessage
@@ -387,6 +387,15 @@ class _Listener(BaseCallbackHandler):
             self._act()
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Where the suite runs in the background, interrupts are ignored from the start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_stops_a_blocking_call_at_once(
     sandbox: Sandbox, endless: ShortAPIFluxTool, caplog: pytest.LogCaptureFixture
 ) -> None:
