@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from langchain_core.messages import ToolMessage
 from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import BaseTool, InjectedToolArg
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PrivateAttr,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 from typing_extensions import override
 
 from langchain_shortapi_flux.errors import ShortAPIError
@@ -33,6 +40,8 @@ if TYPE_CHECKING:
 Injected = Annotated[Any, InjectedToolArg]
 """What LangGraph adds to a call beside the model's own arguments."""
 _INJECTED = "runtime"
+ARGUMENTS_TITLES = {"FluxTextToImage", "GetJobArguments"}
+"""The schemas of the tools' arguments: only an error of theirs is surely one before a create."""
 _tool_call_id: ContextVar[str | None] = ContextVar("flux_tool_call_id", default=None)
 
 
@@ -54,7 +63,15 @@ class Arguments(BaseModel):
 
 
 def explain_invalid_arguments(error: ValidationError | Any) -> str:
-    """Tell a model which argument was wrong, and what is allowed."""
+    """Tell a model which argument was wrong, and what is allowed.
+
+    LangChain hands over every ``ValidationError`` of a run, also one that comes up after a create.
+    """
+    if error.title not in ARGUMENTS_TITLES:
+        return (
+            f"The call broke off ({error.title}). Whether it was charged is not known: do not call "
+            "again with the same arguments. Tell the user."
+        )
     problem = describe_invalid(error.errors(), ())
     return f"No image: invalid arguments: {problem}. Nothing was charged. Correct them, call again."
 
@@ -65,6 +82,9 @@ class AnsweringTool(BaseTool):
     Traces show the failure all the same. ``handle_tool_error`` has LangChain's meaning where it is
     set; ``False`` raises.
     """
+
+    _advice: str | None = PrivateAttr(default=None)
+    """What to do after a failure, for a tool that does not buy; None takes the error's own."""
 
     # As in ShortAPIFlux, whose fields may be given here as a dict.
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -116,13 +136,13 @@ class AnsweringTool(BaseTool):
             return self._answer(error, input)
 
     def _answer(self, error: ShortAPIError, input: Any) -> ToolMessage | str:
-        text = failure_text(error)
+        text = failure_text(error, self._advice)
         call_id = _call_id(input)
         if call_id is None:
             return text
         return ToolMessage(
             text,
-            artifact=failure_artifact(error),
+            artifact=failure_artifact(error, self._advice),
             tool_call_id=call_id,
             name=self.name,
             status="error",
@@ -152,6 +172,11 @@ class AnsweringTool(BaseTool):
             async for job in jobs:
                 await atell(progress_event(job, _tool_call_id.get()), runtime, run_manager)
                 yield job
+
+
+def tool_call_id() -> str | None:
+    """The id of the tool call that is being answered, if it is one."""
+    return _tool_call_id.get()
 
 
 def agent_call(runtime: object) -> tuple[str, str] | None:

@@ -10,9 +10,9 @@ It knows nothing of HTTP, of jobs as objects or of LangChain's runtime.
     │   ├── InvalidRequest           refused here, or by the service (also ValueError)
     │   ├── AuthenticationFailed     the service does not accept the key
     │   ├── InsufficientBalance      the service says that the balance is too low
-    │   ├── LedgerFailed             the ledger could not be asked, so nothing was bought
     │   ├── RateLimited              the service said: too many requests (may be repeated)
     │   └── ServiceUnavailable       never reached, or code 3000 (may be repeated)
+    ├── LedgerFailed                 the ledger could not say if the key was bought before
     ├── CreateOutcomeUnknown         create was sent, its answer lost: perhaps charged
     ├── JobFailed                    the job ended without pictures
     ├── JobTimeout                   the deadline is over, the job goes on (also TimeoutError)
@@ -131,12 +131,6 @@ class InsufficientBalance(NotCreated):
     """The service refused create because the prepaid balance is too low."""
 
 
-class LedgerFailed(NotCreated):
-    """The ledger could not say what was bought before, so nothing was bought. May be repeated."""
-
-    is_retryable = True
-
-
 class RateLimited(NotCreated, ModelRateLimitError):
     """The service answered create with HTTP 429 on every attempt. May be repeated later."""
 
@@ -150,6 +144,14 @@ class ServiceUnavailable(NotCreated, ModelConnectionError):
     """
 
     is_retryable = True
+
+
+class LedgerFailed(ShortAPIError):
+    """The ledger could not be asked, so this call bought nothing; an earlier one may have.
+
+    Not a ``NotCreated``: a fallback that steps in could buy what the key stands for already. Once
+    the ledger is mended, the same key is safe to use again.
+    """
 
 
 class CreateOutcomeUnknown(ShortAPIError):

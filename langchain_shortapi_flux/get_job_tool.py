@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
-from langchain_shortapi_flux.answering_tool import AnsweringTool, Arguments, Injected
-from langchain_shortapi_flux.errors import JobFailed, JobTimeout
+from langchain_shortapi_flux.answering_tool import AnsweringTool, Arguments, Injected, tool_call_id
+from langchain_shortapi_flux.errors import JobFailed, JobTimeout, UnexpectedReply
 from langchain_shortapi_flux.runnable import ShortAPIFlux
 from langchain_shortapi_flux.tool_content import (
     GET_JOB_TOOL_NAME,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
 
     from langchain_shortapi_flux.job import FluxJob
+from langchain_shortapi_flux.tool_progress import atell, progress_event, tell
 
 WAIT_SECONDS = 60.0
 
@@ -45,6 +46,11 @@ class FluxGetJobTool(AnsweringTool):
     For a model that was told "still running, job id ...". A failed job is answered as a failure.
     """
 
+    _advice: str | None = PrivateAttr(
+        default="This only looked: it bought nothing. Ask for this job again only if it was still "
+        "running; otherwise tell the user."
+    )
+
     name: str = GET_JOB_TOOL_NAME
     description: str = (
         "Ask for a picture job that was started earlier, by its job id: its state, or its pictures "
@@ -64,7 +70,9 @@ class FluxGetJobTool(AnsweringTool):
         runtime: Injected = None,
     ) -> tuple[Content, JobArtifact]:
         if not wait:
-            return _answer(self.flux.query(job_id))
+            looked = self.flux.query(job_id)
+            tell(progress_event(looked, tool_call_id()), runtime, run_manager)
+            return _answer(looked)
         job: FluxJob | None = None
         try:
             jobs = self.flux.stream_job(job_id, max_wait=self.max_wait)
@@ -82,7 +90,9 @@ class FluxGetJobTool(AnsweringTool):
         runtime: Injected = None,
     ) -> tuple[Content, JobArtifact]:
         if not wait:
-            return _answer(await self.flux.aquery(job_id))
+            looked = await self.flux.aquery(job_id)
+            await atell(progress_event(looked, tool_call_id()), runtime, run_manager)
+            return _answer(looked)
         job: FluxJob | None = None
         try:
             jobs = self.flux.astream_job(job_id, max_wait=self.max_wait)
@@ -97,6 +107,12 @@ def _answer(job: FluxJob) -> tuple[Content, JobArtifact]:
     if job.status == "failed":
         raise JobFailed(
             f"job {job.job_id} failed: {job.error}", job_id=job.job_id, charge=job.charge
+        )
+    if job.status == "succeeded" and not job.images:
+        raise UnexpectedReply(
+            f"job {job.job_id} succeeded, but gave no picture: {job.error}",
+            job_id=job.job_id,
+            charge=job.charge,
         )
     if job.status == "pending":
         return waiting_text(job), job_artifact(job)

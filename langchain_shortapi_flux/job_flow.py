@@ -62,7 +62,7 @@ def create_job(order: Order, here: Circumstances) -> JobFlow:
         try:
             answer = yield Step(None, wait, replace(act, time_left=here.time_left() - wait))
         except GeneratorExit:
-            logger.warning("stopped while a create was under way; it may have been charged")
+            logger.warning("stopped while a job was being created; it may have been charged")
             raise
         if isinstance(answer, Lost):
             if answer.sent:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from langchain_shortapi_flux.errors import (
     CreateOutcomeUnknown,
     InvalidRequest,
@@ -40,6 +42,8 @@ CREATE_SHARE_OF_LEASE = 0.9
 CLAIM_LOOK_SECONDS = 0.05
 """The first wait for another's claim to get its job id; the next are longer."""
 CLAIM_LOOK_SECONDS_MAX = 1.0
+NOTE_AGAIN_SECONDS = 0.1
+"""The wait before a job's id is offered again to a ledger that did not take it."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def create_job_once(order: Order, purchase: Purchase, here: Circumstances) -> Jo
     """Claim the key and create, or give the job that the key stands for already.
 
     Raises:
-        LedgerFailed: The ledger could not be asked; nothing was bought.
+        LedgerFailed: The ledger could not be asked; this call bought nothing.
         InvalidRequest: The key stands for other arguments.
         CreateOutcomeUnknown: An earlier create under this key has no known outcome.
         JobFailed: The key's job failed earlier.
@@ -127,7 +131,10 @@ def _claim(purchase: Purchase, here: Circumstances) -> Generator[Step, Answer | 
         found = yield Step(None, wait, _claim_act(purchase, wait, instead_of))
         if not isinstance(found, Entry):
             reason = found.reason if isinstance(found, LedgerTrouble) else "no answer"
-            raise LedgerFailed(f"the ledger could not be asked ({reason}); nothing was bought")
+            raise LedgerFailed(
+                f"the ledger could not be asked ({reason}): this call bought nothing, but whether "
+                f"{purchase.key} was bought before is not known"
+            )
         if found.holder == purchase.holder:
             return found
         if found.digest != purchase.digest:
@@ -175,21 +182,28 @@ def _known(found: Entry, order: Order, here: Circumstances) -> FluxJob:
     """The job that an entry stands for: as it ended, or to be followed."""
     job_id = found.job_id or ""
     if found.outcome is None:
-        return FluxJob(
-            job_id=job_id,
-            status="pending",
-            request=order.request,
-            model=order.model,
-            base_url=here.base_url,
-            elapsed=here.elapsed(),
-        )
+        return _to_follow(job_id, order, here)
     if found.outcome.get("status") == "failed":
         raise JobFailed(
             f"{found.outcome.get('message')} (known from the ledger; nothing was bought)",
             job_id=job_id,
             charge=found.outcome.get("charge", "unknown"),
         )
-    return FluxJob.model_validate({**found.outcome, "request": order.request})
+    try:
+        return FluxJob.model_validate({**found.outcome, "request": order.request})
+    except ValidationError:  # written by another version of this package: ask the service instead
+        return _to_follow(job_id, order, here)
+
+
+def _to_follow(job_id: str, order: Order, here: Circumstances) -> FluxJob:
+    return FluxJob(
+        job_id=job_id,
+        status="pending",
+        request=order.request,
+        model=order.model,
+        base_url=here.base_url,
+        elapsed=here.elapsed(),
+    )
 
 
 def _outcome(job: FluxJob) -> dict[str, Any] | None:
@@ -222,6 +236,9 @@ def _note(act: LedgerAct, job: FluxJob | None) -> Generator[Step, Answer | None,
         return
     try:
         answer = yield Step(None, 0.0, act)
+        if isinstance(answer, LedgerTrouble) and isinstance(act, Bought):
+            # A stale connection fails once; the job's id must not be lost for so little.
+            answer = yield Step(None, NOTE_AGAIN_SECONDS, act)
     except GeneratorExit:
         if job is not None:
             logger.warning(

@@ -7,6 +7,7 @@ when. No secret is stored; of a prompt, only a hash, unless told otherwise.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
 import time
@@ -78,6 +79,7 @@ class SqlLedger:
             raise ValueError("url names a database in memory; use MemoryLedger() for that")
         self.store_prompts = store_prompts
         self._engine: sql.Engine | None = None
+        self._pid = os.getpid()
         self._lock = threading.Lock()
 
     def claim(self, claim: Claim) -> Entry:
@@ -155,7 +157,9 @@ class SqlLedger:
             self._engine = None
 
     def __repr__(self) -> str:
-        return f"SqlLedger({self._url.render_as_string(hide_password=True)!r})"
+        # A query can hold a password as well.
+        shown = self._url.set(query={}).render_as_string(hide_password=True)
+        return f"SqlLedger({shown!r})"
 
     def __getstate__(self) -> dict[str, Any]:
         """Connections and locks stay behind."""
@@ -170,13 +174,19 @@ class SqlLedger:
 
     def _connect(self) -> sql.Connection:
         with self._lock:
+            if self._engine is not None and self._pid != os.getpid():
+                # After a fork: the parent's sockets are the parent's, so they are not even closed.
+                self._engine.dispose(close=False)
+                self._engine = None
             if self._engine is None:
-                self._engine = self._open()
+                self._engine, self._pid = self._open(), os.getpid()
             return self._engine.connect()
 
     def _open(self) -> sql.Engine:
         waits = {"timeout": LOCK_WAIT_SECONDS} if self._sqlite else {}
-        engine = sql.create_engine(self._url, connect_args=waits, hide_parameters=True)
+        engine = sql.create_engine(
+            self._url, connect_args=waits, hide_parameters=True, pool_pre_ping=True
+        )
         if self._sqlite:
             sql.event.listen(engine, "connect", _use_wal)
         try:

@@ -15,6 +15,7 @@ from langchain_shortapi_flux.errors import (
     InvalidRequest,
     JobFailed,
     JobTimeout,
+    LedgerFailed,
     NotCreated,
     ShortAPIError,
     UnexpectedReply,
@@ -162,6 +163,10 @@ _NO_SECOND_JOB = (
 _ADVICE: tuple[tuple[type[ShortAPIError], str], ...] = (
     (InvalidRequest, "Correct the arguments and call again."),
     (
+        LedgerFailed,
+        "Do not call again before the user has mended the ledger: it may have been bought before.",
+    ),
+    (
         CreateOutcomeUnknown,
         "Do not call again with the same arguments: that may be charged twice. Tell the user.",
     ),
@@ -175,13 +180,16 @@ _ADVICE: tuple[tuple[type[ShortAPIError], str], ...] = (
 )
 
 
-def failure_text(error: ShortAPIError) -> str:
-    """The text a model reads about a failure: what happened, whether it was charged, what to do."""
-    return f"No image: {error}. {_CHARGE_SENTENCES[error.charge]} {_advice(error)}"
+def failure_text(error: ShortAPIError, advice: str | None = None) -> str:
+    """The text a model reads about a failure: what happened, whether it was charged, what to do.
+
+    ``advice`` stands in for what the error says to a tool that buys.
+    """
+    return f"No image: {error}. {_CHARGE_SENTENCES[error.charge]} {advice or _advice(error)}"
 
 
-def failure_artifact(error: ShortAPIError) -> FailureArtifact:
-    """The artifact of a failure."""
+def failure_artifact(error: ShortAPIError, advice: str | None = None) -> FailureArtifact:
+    """The artifact of a failure; ``advice`` as in ``failure_text``."""
     return {
         "type": "flux_failure",
         "version": ARTIFACT_VERSION,
@@ -191,7 +199,7 @@ def failure_artifact(error: ShortAPIError) -> FailureArtifact:
         "charge": error.charge,
         "status_code": error.status_code,
         "is_retryable": error.is_retryable,
-        "advice": _advice(error),
+        "advice": advice or _advice(error),
     }
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
 from langchain_core.tools import BaseTool, BaseToolkit
 from pydantic import ConfigDict, Field
 
@@ -26,9 +29,19 @@ class ShortAPIFluxToolkit(BaseToolkit):
     max_wait: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Seconds after which the first tool answers that the job is still running."""
 
+    content: Literal["text", "image"] = "text"
+    """What the model gets of pictures just made; see ``ShortAPIFluxTool``."""
+    save_to: Path | None = None
+    """A folder to save pictures just made in; see ``ShortAPIFluxTool``."""
+
     def get_tools(self) -> list[BaseTool]:
         """The two tools."""
         return [
-            ShortAPIFluxTool(flux=self.flux, max_wait=self.max_wait),
+            ShortAPIFluxTool(
+                flux=self.flux,
+                max_wait=self.max_wait,
+                content=self.content,
+                save_to=self.save_to,
+            ),
             FluxGetJobTool(flux=self.flux),
         ]

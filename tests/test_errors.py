@@ -42,11 +42,17 @@ NO_JOB_MADE = (
     InvalidRequest,
     AuthenticationFailed,
     InsufficientBalance,
-    LedgerFailed,
     RateLimited,
     ServiceUnavailable,
 )
-JOB_PERHAPS_MADE = (CreateOutcomeUnknown, JobFailed, JobTimeout, UnexpectedReply, DownloadFailed)
+JOB_PERHAPS_MADE = (
+    LedgerFailed,
+    CreateOutcomeUnknown,
+    JobFailed,
+    JobTimeout,
+    UnexpectedReply,
+    DownloadFailed,
+)
 LEAVES = (*NO_JOB_MADE, *JOB_PERHAPS_MADE)
 ALL = (ShortAPIError, NotCreated, *LEAVES)
 
@@ -99,9 +105,7 @@ def test_what_may_have_been_charged_is_no_error_that_people_retry(
 
 def test_is_retryable_only_where_no_job_was_made_and_it_may_help() -> None:
     """Retry middleware reads it."""
-    assert {kind for kind in ALL if kind.is_retryable} == {
-        *(LedgerFailed, RateLimited, ServiceUnavailable)
-    }
+    assert {kind for kind in ALL if kind.is_retryable} == {RateLimited, ServiceUnavailable}
     for kind in ALL:
         assert kind("x").is_retryable is kind.is_retryable
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
+import os
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -626,3 +628,42 @@ def test_a_table_of_another_shape_is_a_trouble(tmp_path: Path) -> None:
     ledger = SqlLedger(url)
     assert perform_ledger_act(ledger, CLAIM) == LedgerTrouble("OperationalError")
     ledger.close()
+
+
+def _claims_in_a_child(ledger: SqlLedger, rounds: int, said: Any) -> None:
+    held = []
+    for number in range(rounds):
+        holder = f"{os.getpid()}-{number}"
+        entry = ledger.claim(Claim(f"forked {number}", "d", holder, now=1.0, lease=9.0))
+        held += [number] if entry.holder == holder else []
+    ledger.close()
+    said.send(held)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_fork_does_not_share_the_parents_connections(postgres_url: str) -> None:
+    """Servers fork workers from a warm parent; two that read each other's replies buy twice."""
+    ledger = SqlLedger(table_dropped(postgres_url))
+    assert list(ledger.entries()) == []  # the parent has an open connection
+    fork, rounds = multiprocessing.get_context("fork"), 20
+    pipes = [fork.Pipe(duplex=False) for _ in range(3)]
+    children = [
+        fork.Process(target=_claims_in_a_child, args=(ledger, rounds, said)) for _, said in pipes
+    ]
+    for child in children:
+        child.start()
+    held = [number for heard, _ in pipes for number in heard.recv()]
+    for child in children:
+        child.join()
+    assert sorted(held) == list(range(rounds))
+    assert len(list(ledger.entries())) == rounds
+    ledger.close()
+    for ends in pipes:
+        for end in ends:
+            end.close()
+
+
+def test_repr_hides_a_password_in_the_query_too() -> None:
+    """PostgreSQL's URLs may hold it there."""
+    shown = repr(SqlLedger("postgresql+psycopg:///db?user=u&password=hunter2"))
+    assert "hunter2" not in shown

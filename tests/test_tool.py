@@ -15,7 +15,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 from quick_flux import flux_on
 from typing_extensions import override
 
@@ -512,3 +512,24 @@ async def test_a_checkpoint_gives_the_artifact_back_as_it_was(
     assert {type(message.artifact) for message in kept} == {dict}
     assert {message.artifact["type"] for message in kept} == {"flux_job", "flux_failure"}
     assert {message.status for message in kept} == {"success", "error"}
+
+
+def test_a_validation_error_after_create_is_not_called_free(sandbox: Sandbox) -> None:
+    """LangChain hands over every one of a run; a listener's own comes after the money is spent."""
+
+    class Strict(BaseModel):
+        seconds: int
+
+    class Listener(BaseCallbackHandler):
+        raise_error = True
+
+        def on_custom_event(self, name: str, data: Any, **_: Any) -> None:
+            Strict.model_validate({"seconds": "soon"})
+
+    tool = ShortAPIFluxTool(flux=flux_on(sandbox))
+    call = {"type": "tool_call", "id": "1", "name": tool.name, "args": {"prompt": "a fox"}}
+    answer = tool.invoke(call, {"callbacks": [Listener()]})
+    assert answer.status == "error"
+    assert len(sandbox.charges) == 1
+    assert "Nothing was charged" not in answer.content
+    assert "do not call again" in answer.content

@@ -146,7 +146,7 @@ ADVICE: list[tuple[ShortAPIError, str, str, str]] = [
     (InsufficientBalance("no money"), "Nothing was charged.", "will not help", "again in"),
     (RateLimited("429"), "Nothing was charged.", "tried again in a minute", "will not help"),
     (ServiceUnavailable("3000"), "Nothing was charged.", "tried again in a minute", AGAIN),
-    (LedgerFailed("locked"), "Nothing was charged.", "tried again in a minute", AGAIN),
+    (LedgerFailed("locked"), "Whether it was charged is not known.", "mended", "a minute"),
     (
         CreateOutcomeUnknown("no answer came"),
         "Whether it was charged is not known.",

@@ -563,3 +563,19 @@ async def test_every_failure_says_what_happened_and_what_to_do(way: Way, sandbox
         if kind != "drop_after":
             assert message.artifact["job_id"] == sandbox.jobs[-1].job_id
             assert sandbox.jobs[-1].job_id in message.content
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_a_look_that_fails_does_not_speak_of_buying(wait: bool, sandbox: Sandbox) -> None:
+    """It never buys, and a model told otherwise goes in circles."""
+    sandbox.inject(Fault("create", "no_images"))
+    flux = flux_on(sandbox)
+    job = flux.create("a fox")
+    _, look = ShortAPIFluxToolkit(flux=flux).get_tools()
+    for job_id in (job.job_id, "65f0c0ffee65f0c0ffee65f0"):
+        call = {"type": "tool_call", "id": "1", "name": look.name, "args": {"job_id": job_id}}
+        call["args"] = {"job_id": job_id, "wait": wait}
+        answer = look.invoke(call)
+        assert answer.status == "error"
+        assert "buys" not in answer.content
+        assert "only looked" in answer.artifact["advice"]
