@@ -6,28 +6,18 @@ import time
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING
 
-import requests
-from urllib3.exceptions import HTTPError
-
-from langchain_shortapi_flux.connection import (
-    CONNECT_TIMEOUT_SECONDS,
-    READ_TIMEOUT_SECONDS,
-    REPLY_LIMIT_BYTES,
-    Connection,
-    why_lost,
-)
-from langchain_shortapi_flux.http_acts import HttpReply, HttpRequest, Lost
+from langchain_shortapi_flux.http_acts import HttpRequest
 from langchain_shortapi_flux.ledger import perform_ledger_act
-from langchain_shortapi_flux.socket_contact import ContactSession, SocketContact
+from langchain_shortapi_flux.requests_call import perform
+from langchain_shortapi_flux.socket_contact import ContactSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from langchain_shortapi_flux.connection import Connection
     from langchain_shortapi_flux.flow_steps import Answer, JobFlow
     from langchain_shortapi_flux.job import FluxJob
     from langchain_shortapi_flux.ledger import Ledger
-
-READ_CHUNK_BYTES = 64 * 2**10
 
 
 def run(
@@ -60,49 +50,3 @@ def run(
             yield end.value
         finally:
             flow.close()
-
-
-def perform(
-    act: HttpRequest, session: requests.Session, connection: Connection
-) -> HttpReply | Lost:
-    """Make one call and give its reply, or say that none came and whether anything was sent."""
-    if not act.repeatable:
-        session.close()  # drops idle connections; the session itself stays usable
-    proxy = connection.proxy_url
-    contact = SocketContact(act.time_left)
-    problem: BaseException
-    try:
-        with (
-            contact,
-            session.request(
-                act.method,
-                connection.api_url + act.path,
-                data=act.body,
-                headers=connection.headers(has_body=act.body is not None),
-                timeout=(
-                    max(min(CONNECT_TIMEOUT_SECONDS, act.time_left), 0.001),
-                    max(min(READ_TIMEOUT_SECONDS, act.time_left), 0.001),
-                ),
-                allow_redirects=False,
-                proxies={"http": proxy, "https": proxy} if proxy else {},
-                verify=connection.ca_path,
-                stream=True,
-            ) as response,
-        ):
-            body = _read(response)
-            if contact.expired:
-                raise TimeoutError
-            if len(body) > REPLY_LIMIT_BYTES:
-                return Lost(sent=True, reason="the reply is too long")
-            return connection.reply(response.status_code, response.headers, body)
-    except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-        problem = TimeoutError() if contact.expired else error
-    return Lost(sent=contact.made, reason=why_lost(problem))
-
-
-def _read(response: requests.Response) -> bytes:
-    body = bytearray()
-    response.raw.decode_content = True
-    while len(body) <= REPLY_LIMIT_BYTES and (chunk := response.raw.read1(READ_CHUNK_BYTES)):
-        body += chunk
-    return bytes(body)

@@ -44,7 +44,9 @@ from langchain_shortapi_flux import (
     ShortAPIError,
     ShortAPIFlux,
     UnexpectedReply,
+    aiohttp_call,
     aiohttp_driver,
+    requests_call,
     requests_driver,
 )
 from langchain_shortapi_flux.connection import IDLE_CONNECTION_SECONDS, USER_AGENT, connect
@@ -221,8 +223,8 @@ def test_every_form_of_a_good_create_reply_is_read(driver: str, reply: Pieces) -
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_reply_over_the_limit_is_cut_off(driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server gone mad must not fill the memory; create stays unclear, queries go on."""
-    monkeypatch.setattr(requests_driver, "REPLY_LIMIT_BYTES", 1000)
-    monkeypatch.setattr(aiohttp_driver, "REPLY_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(requests_call, "REPLY_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(aiohttp_call, "REPLY_LIMIT_BYTES", 1000)
     long = raw(b"x" * 5000)
     with ReplyServer(long) as server:
         shown = buy_through(driver, server.base_url)
@@ -317,8 +319,8 @@ def test_the_body_of_a_redirect_is_read_to_the_limit_only(
     driver: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Left alone, requests reads it to its end, although it was told to follow nothing."""
-    monkeypatch.setattr(requests_driver, "REPLY_LIMIT_BYTES", 1000)
-    monkeypatch.setattr(aiohttp_driver, "REPLY_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(requests_call, "REPLY_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(aiohttp_call, "REPLY_LIMIT_BYTES", 1000)
     long = raw(b"x" * 5000, 302, Location="/elsewhere")
     with ReplyServer(long) as server:
         shown = buy_through(driver, server.base_url)

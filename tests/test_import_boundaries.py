@@ -23,7 +23,9 @@ ORDER = [
     *(
         "socket_contact",
         "loop_session",
+        "requests_call",
         "requests_driver",
+        "aiohttp_call",
         "aiohttp_driver",
         "loop_thread",
         "image_files",

@@ -1,0 +1,49 @@
+"""One call over HTTP with ``aiohttp``: its reply, or that none came and whether it went out.
+
+It knows how an exchange is bounded in time and size, and nothing of jobs.
+"""
+
+from __future__ import annotations
+
+import aiohttp
+from yarl import URL
+
+from langchain_shortapi_flux.connection import (
+    CONNECT_TIMEOUT_SECONDS,
+    READ_TIMEOUT_SECONDS,
+    REPLY_LIMIT_BYTES,
+    Connection,
+    why_lost,
+)
+from langchain_shortapi_flux.http_acts import HttpReply, HttpRequest, Lost
+from langchain_shortapi_flux.loop_session import Contact
+
+
+async def perform(
+    act: HttpRequest, session: aiohttp.ClientSession, connection: Connection
+) -> HttpReply | Lost:
+    """Make one call and give its reply, or say that none came and whether anything was sent."""
+    contact = Contact()
+    try:
+        async with session.request(
+            act.method,
+            URL(connection.api_url + act.path, encoded=True),
+            data=act.body,
+            headers=connection.headers(has_body=act.body is not None),
+            timeout=aiohttp.ClientTimeout(
+                total=max(act.time_left, 0.001),
+                sock_connect=CONNECT_TIMEOUT_SECONDS,
+                sock_read=READ_TIMEOUT_SECONDS,
+            ),
+            allow_redirects=False,
+            proxy=connection.proxy_url,
+            trace_request_ctx=contact,
+        ) as response:
+            body = bytearray()
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > REPLY_LIMIT_BYTES:
+                    return Lost(sent=True, reason="the reply is too long")
+            return connection.reply(response.status, response.headers, bytes(body))
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        return Lost(sent=contact.made, reason=why_lost(error))

@@ -1,0 +1,67 @@
+"""One call over HTTP with ``requests``: its reply, or that none came and whether it went out.
+
+It knows how a blocking exchange is bounded in time and size, and nothing of jobs.
+"""
+
+from __future__ import annotations
+
+import requests
+from urllib3.exceptions import HTTPError
+
+from langchain_shortapi_flux.connection import (
+    CONNECT_TIMEOUT_SECONDS,
+    READ_TIMEOUT_SECONDS,
+    REPLY_LIMIT_BYTES,
+    Connection,
+    why_lost,
+)
+from langchain_shortapi_flux.http_acts import HttpReply, HttpRequest, Lost
+from langchain_shortapi_flux.socket_contact import SocketContact
+
+READ_CHUNK_BYTES = 64 * 2**10
+
+
+def perform(
+    act: HttpRequest, session: requests.Session, connection: Connection
+) -> HttpReply | Lost:
+    """Make one call and give its reply, or say that none came and whether anything was sent."""
+    if not act.repeatable:
+        session.close()  # drops idle connections; the session itself stays usable
+    proxy = connection.proxy_url
+    contact = SocketContact(act.time_left)
+    problem: BaseException
+    try:
+        with (
+            contact,
+            session.request(
+                act.method,
+                connection.api_url + act.path,
+                data=act.body,
+                headers=connection.headers(has_body=act.body is not None),
+                timeout=(
+                    max(min(CONNECT_TIMEOUT_SECONDS, act.time_left), 0.001),
+                    max(min(READ_TIMEOUT_SECONDS, act.time_left), 0.001),
+                ),
+                allow_redirects=False,
+                proxies={"http": proxy, "https": proxy} if proxy else {},
+                verify=connection.ca_path,
+                stream=True,
+            ) as response,
+        ):
+            body = _read(response)
+            if contact.expired:
+                raise TimeoutError
+            if len(body) > REPLY_LIMIT_BYTES:
+                return Lost(sent=True, reason="the reply is too long")
+            return connection.reply(response.status_code, response.headers, body)
+    except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+        problem = TimeoutError() if contact.expired else error
+    return Lost(sent=contact.made, reason=why_lost(problem))
+
+
+def _read(response: requests.Response) -> bytes:
+    body = bytearray()
+    response.raw.decode_content = True
+    while len(body) <= REPLY_LIMIT_BYTES and (chunk := response.raw.read1(READ_CHUNK_BYTES)):
+        body += chunk
+    return bytes(body)
