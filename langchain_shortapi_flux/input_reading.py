@@ -34,7 +34,9 @@ class Asked(FluxRequest):
             before the Runnable's ``timeout``. It never cuts a create short.
     """
 
-    request_key: Annotated[str, Field(pattern=r"\S", max_length=1000)] | None = None
+    request_key: (
+        Annotated[str, Field(pattern=r"^[^\x00]*[^\s\x00][^\x00]*$", max_length=1000)] | None
+    ) = None
     on_unknown: Repeat | None = None
     on_failed: Repeat | None = None
     max_wait: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None

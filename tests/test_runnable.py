@@ -1070,3 +1070,26 @@ def test_an_unreachable_service_is_said_to_be_one(sandbox: Sandbox, flux: ShortA
         flux.invoke("a fox")
     assert (caught.value.charge, caught.value.is_retryable) == ("none", True)
     assert flux.base_url in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("https://api.shortapi.ai:443/", "https://api.shortapi.ai"),
+        ("https://API.shortapi.ai./v1", "https://api.shortapi.ai"),
+        ("https://api.shortapi.ai.:443", "https://api.shortapi.ai"),
+        ("https://api.shortapi.ai:8443", "https://api.shortapi.ai:8443"),
+        ("https://api.shortapi.ai:", "https://api.shortapi.ai"),
+        ("http://127.0.0.1:80", "http://127.0.0.1"),
+        ("http://[::1]:8787/api/v1", "http://[::1]:8787"),
+    ],
+)
+def test_one_service_has_one_spelling(written: str, read: str) -> None:
+    """The ledger's keys begin with it: two spellings would be two purchases."""
+    assert ShortAPIFlux(base_url=written).base_url == read
+
+
+def test_a_request_key_holds_no_nul() -> None:
+    """PostgreSQL cannot store it, so it is refused before anything is asked."""
+    with pytest.raises(InvalidRequest, match="request_key"):
+        ShortAPIFlux(api_key="some-key").invoke("a fox", request_key="a\x00b")
