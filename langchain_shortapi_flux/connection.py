@@ -39,7 +39,7 @@ IDLE_CONNECTION_SECONDS = 1.0
 """An older idle connection is not used: the other side may have closed it unnoticed."""
 REPLY_LIMIT_BYTES = 64 * 2**20
 """A longer reply of the job API is cut off and counts as unusable."""
-_DEFAULT_PORTS = {"https": "(?:443)", "http": "(?:80)"}
+_DEFAULT_PORTS = {"https": "443", "http": "80"}
 USER_AGENT = f"langchain-shortapi-flux/{__version__}"
 HIDDEN = b"[key]"
 SHORTEST_HIDDEN_KEY = 6
@@ -196,7 +196,7 @@ def read_base_url(value: str) -> str:
         )
     path = re.sub(r"(/api)?/v1$", "", parts.path.rstrip("/")).rstrip("/")
     # One spelling for one service: the ledger's keys begin with it.
-    place = re.sub(rf":{_DEFAULT_PORTS[parts.scheme]}?$", "", parts.netloc.lower())
+    place = re.sub(rf":(?:{_DEFAULT_PORTS[parts.scheme]})?$", "", parts.netloc.lower())
     place = re.sub(r"(?<=[a-z0-9])\.(?=:|$)", "", place)
     return f"{parts.scheme}://{place}{path}"
 
