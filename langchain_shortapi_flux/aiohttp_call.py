@@ -16,7 +16,7 @@ from langchain_shortapi_flux.connection import (
     why_lost,
 )
 from langchain_shortapi_flux.http_acts import HttpReply, HttpRequest, Lost
-from langchain_shortapi_flux.loop_session import Contact
+from langchain_shortapi_flux.loop_session import Contact, contact_of_request
 
 
 async def perform(
@@ -24,6 +24,7 @@ async def perform(
 ) -> HttpReply | Lost:
     """Make one call and give its reply, or say that none came and whether anything was sent."""
     contact = Contact()
+    contact_of_request.set(contact)
     try:
         async with session.request(
             act.method,
@@ -37,7 +38,6 @@ async def perform(
             ),
             allow_redirects=False,
             proxy=connection.proxy_url,
-            trace_request_ctx=contact,
         ) as response:
             body = bytearray()
             async for chunk in response.content.iter_any():

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from langchain_shortapi_flux.aiohttp_call import perform
 from langchain_shortapi_flux.http_acts import HttpRequest
-from langchain_shortapi_flux.ledger import perform_ledger_act
 from langchain_shortapi_flux.loop_session import loop_session
 
 if TYPE_CHECKING:
@@ -16,40 +15,37 @@ if TYPE_CHECKING:
     from langchain_shortapi_flux.connection import Connection
     from langchain_shortapi_flux.flow_steps import Answer, JobFlow
     from langchain_shortapi_flux.job import FluxJob
-    from langchain_shortapi_flux.ledger import Ledger
+    from langchain_shortapi_flux.ledger import LedgerAct
+    from langchain_shortapi_flux.surroundings import Surroundings
 
 
 async def run(
     flow: JobFlow,
     connection: Connection,
-    ledger: Ledger,
+    surroundings: Surroundings,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> AsyncGenerator[FluxJob]:
     """Yield each new snapshot of the job, the last one when it has ended."""
     shown: FluxJob | None = None
     answer: Answer | None = None
+    if_left: tuple[LedgerAct, ...] = ()
     async with loop_session(connection) as session:
         try:
             while True:
+                if_left = ()
                 step = flow.send(answer)
+                if_left = step.if_left
                 if step.job is not None and step.job is not shown:
                     yield (shown := step.job)
                 if step.wait:
-                    await sleep(step.wait)
-                match step.act:
-                    case None:
-                        answer = None
-                    case HttpRequest():
-                        answer = await perform(step.act, session, connection)
-                    case act if ledger.blocking:
-                        # Once begun it is carried through, also if this task is cancelled: one
-                        # that waits for a free thread would otherwise never be noted.
-                        loop = asyncio.get_running_loop()
-                        noted = loop.run_in_executor(None, perform_ledger_act, ledger, act)
-                        answer = await asyncio.shield(noted)
-                    case act:
-                        answer = perform_ledger_act(ledger, act)
+                    await (step.bell.await_ring if step.bell else sleep)(step.wait)
+                if isinstance(step.act, HttpRequest):
+                    answer = await perform(step.act, session, connection)
+                else:
+                    answer = await surroundings.aperform(step.act)
         except StopIteration as end:
             yield end.value
         finally:
             flow.close()
+            for act in if_left:
+                surroundings.leave(act)

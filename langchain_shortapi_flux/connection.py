@@ -11,7 +11,7 @@ import re
 import time
 import urllib.request
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
@@ -39,6 +39,8 @@ IDLE_CONNECTION_SECONDS = 1.0
 """An older idle connection is not used: the other side may have closed it unnoticed."""
 REPLY_LIMIT_BYTES = 64 * 2**20
 """A longer reply of the job API is cut off and counts as unusable."""
+HEADERS_READ = ("location", "retry-after", "date")
+"""The headers of a reply that mean something to anyone here."""
 _DEFAULT_PORTS = {"https": "443", "http": "80"}
 USER_AGENT = f"langchain-shortapi-flux/{__version__}"
 HIDDEN = b"[key]"
@@ -81,35 +83,51 @@ class Connection:
 
     def headers(self, *, has_body: bool) -> dict[str, str]:
         """Headers of one request, the key in clear: never keep or show them."""
-        headers = {
+        headers = self._headers
+        return headers | {"Content-Type": "application/json"} if has_body else headers
+
+    @cached_property
+    def _headers(self) -> dict[str, str]:
+        return {
             "Authorization": f"Bearer {self.api_key.get_secret_value()}",
             "Accept": "application/json",
             "User-Agent": USER_AGENT,
         }
-        return headers | {"Content-Type": "application/json"} if has_body else headers
 
     def reply(self, status: int, headers: Mapping[str, str], body: bytes) -> HttpReply:
-        """What came back, without the key, so that nothing made from it can show the key."""
+        """What came back, without the key, so that nothing made from it can show the key.
+
+        Args:
+            status: The HTTP status.
+            headers: All of them, to be asked in any case; only ``HEADERS_READ`` are taken over.
+            body: The body, unpacked.
+        """
         from langchain_shortapi_flux.http_acts import HttpReply  # noqa: PLC0415 - on first use
 
         named = {
-            name.lower(): self._hide_key(value.encode("utf-8", "surrogateescape")).decode(
+            name: self._hide_key(headers[name].encode("utf-8", "surrogateescape")).decode(
                 "utf-8", "replace"
             )
-            for name, value in headers.items()
+            for name in HEADERS_READ
+            if name in headers
         }
         # JSON holds no NUL; UTF-16 does, and would show the key letter by letter.
         return HttpReply(status, named, self._hide_key(body.replace(b"\x00", b"")), time.time())
 
     def _hide_key(self, text: bytes) -> bytes:
-        key = self.api_key.get_secret_value()
-        if len(key) < SHORTEST_HIDDEN_KEY:
-            return text
-        for spelling in (key, quote(key, safe="")):
-            text = text.replace(spelling.encode(), HIDDEN)
-        if b"\\" in text:
+        for spelling in self._key_spellings:
+            text = text.replace(spelling, HIDDEN)
+        if b"\\" in text and self._key_spellings:
+            key = self.api_key.get_secret_value()
             text = re.sub("".join(map(_json_spellings, key)).encode(), HIDDEN, text)
         return text
+
+    @cached_property
+    def _key_spellings(self) -> tuple[bytes, ...]:
+        key = self.api_key.get_secret_value()
+        if len(key) < SHORTEST_HIDDEN_KEY:
+            return ()
+        return tuple({key.encode(), quote(key, safe="").encode()})
 
 
 def _json_spellings(character: str) -> str:

@@ -7,6 +7,7 @@ It knows nothing of HTTP, of jobs as objects or of LangChain's runtime.
     ShortAPIError                    ToolException, ModelError, RuntimeError
     ├── NotCreated                   provably no job was made: nothing was charged
     │   ├── ConfigurationError       no key, a bad base URL, a bad proxy setting
+    │   ├── BudgetExceeded           its price is more than what the budget has left
     │   ├── InvalidRequest           refused here, or by the service (also ValueError)
     │   ├── AuthenticationFailed     the service does not accept the key
     │   ├── InsufficientBalance      the service says that the balance is too low
@@ -17,7 +18,8 @@ It knows nothing of HTTP, of jobs as objects or of LangChain's runtime.
     ├── JobFailed                    the job ended without pictures
     ├── JobTimeout                   the deadline is over, the job goes on (also TimeoutError)
     ├── UnexpectedReply              a reply about a job that cannot be used
-    └── DownloadFailed               a picture could not be fetched or saved
+    ├── DownloadFailed               a picture could not be fetched or saved
+    └── BatchFailed                  some jobs of a batch failed (in batch.py, for it holds jobs)
 
 The three bases say how each retry layer may treat an error: a tool framework answers a
 ``ToolException``; retry middleware reads ``ModelError.is_retryable``; a graph's default retry
@@ -28,7 +30,7 @@ repeating is safe.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from langchain_core.exceptions import (
     ModelAuthenticationError,
@@ -39,8 +41,12 @@ from langchain_core.exceptions import (
 )
 from langchain_core.tools import ToolException
 
+if TYPE_CHECKING:
+    from decimal import Decimal
+
 __all__ = [
     "AuthenticationFailed",
+    "BudgetExceeded",
     "Charge",
     "ConfigurationError",
     "CreateOutcomeUnknown",
@@ -114,6 +120,22 @@ class NotCreated(ShortAPIError):
 
 class ConfigurationError(NotCreated):
     """This side is not set up: no key, an unusable base URL or proxy. Nothing was sent."""
+
+
+class BudgetExceeded(NotCreated):
+    """The job's price is more than what the ``Budget`` has left. Nothing was sent.
+
+    Not retryable: nothing says that there will be more. A fallback that costs less may step in.
+
+    Attributes:
+        price: USD that the job may cost at worst.
+        left: USD that the budget had left.
+        usd: USD that the budget began with.
+    """
+
+    price: Decimal | None = None
+    left: Decimal | None = None
+    usd: Decimal | None = None
 
 
 class InvalidRequest(NotCreated, ModelInvalidRequestError, ValueError):

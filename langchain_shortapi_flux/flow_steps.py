@@ -7,31 +7,60 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from langchain_shortapi_flux.http_acts import HttpReply, HttpRequest, Lost
 from langchain_shortapi_flux.job import FluxJob, FluxRequest
 from langchain_shortapi_flux.ledger import Entry, LedgerAct, LedgerTrouble
+from langchain_shortapi_flux.pace import QUERIES_PER_SECOND, Pace
 
 if TYPE_CHECKING:
+    from langchain_shortapi_flux.callback import Expected
+    from langchain_shortapi_flux.doorbell import Doorbell
+    from langchain_shortapi_flux.learned_delay import LearnedDelays
+    from langchain_shortapi_flux.spending import Budget
     from langchain_shortapi_flux.waiting import PollPolicy, RetryLimits
 
 logger = logging.getLogger("langchain_shortapi_flux")
 
-Act = HttpRequest | LedgerAct
-"""What a job needs from the outside world. Each driver knows how to perform each kind."""
-Answer = HttpReply | Lost | Entry | LedgerTrouble
-"""What comes of an act. The first ``send`` and a step without an act take None."""
+
+@dataclass(frozen=True)
+class Acquire:
+    """The act before each create where there is a rate limiter: ask it for a turn, now."""
 
 
 @dataclass(frozen=True)
+class Turn:
+    """What the rate limiter said. ``trouble`` names the error's class where it broke."""
+
+    granted: bool
+    trouble: str | None = None
+
+
+Act = HttpRequest | LedgerAct | Acquire
+"""What a job needs from the outside world. Each driver knows how to perform each kind."""
+Answer = HttpReply | Lost | Entry | LedgerTrouble | Turn
+"""What comes of an act. The first ``send`` and a step without an act take None."""
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
-    """What is known of the job (None before it exists), how long to wait, what to do then."""
+    """What is known of the job (None before it exists), how long to wait, what to do then.
+
+    Attributes:
+        job: The newest snapshot.
+        wait: Seconds to wait, less if ``bell`` rings before.
+        act: What to do after the wait.
+        if_left: What is to be noted where the driver leaves the flow at this step for good.
+        bell: What may cut the wait short.
+    """
 
     job: FluxJob | None
     wait: float
     act: Act | None
+    if_left: tuple[LedgerAct, ...] = ()
+    bell: Doorbell | None = None
 
 
 JobFlow = Generator[Step, Answer | None, FluxJob]
@@ -51,6 +80,12 @@ class Circumstances:
         timeout: Seconds for the whole job, from ``started``.
         started: What the clock said when the job's call began.
         max_wait: Seconds after which following stops, if before ``timeout``. Never cuts a create.
+        limited: Whether a rate limiter is to be asked before each create.
+        pace: How fast this process may ask this service.
+        queries_per_second: The cap on that.
+        learned: What earlier jobs taught about first delays; None where nothing is to be learned.
+        budget: What the job's price is reserved from; None where nothing bounds it.
+        expected: The service's call that may come for the job; None where none can.
     """
 
     base_url: str
@@ -62,6 +97,12 @@ class Circumstances:
     timeout: float
     started: float
     max_wait: float | None = None
+    limited: bool = False
+    pace: Pace = field(default_factory=Pace)
+    queries_per_second: float = QUERIES_PER_SECOND
+    learned: LearnedDelays | None = None
+    budget: Budget | None = None
+    expected: Expected | None = None
 
     def elapsed(self) -> float:
         """Seconds since the call began."""
@@ -78,7 +119,7 @@ class Order:
 
     request: FluxRequest
     model: str
-    callback_url: str | None = None
+    callback_url: str | None = field(default=None, repr=False)  # it may hold a token
 
 
 def http_reply(answer: Answer | None) -> HttpReply:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
@@ -18,14 +19,23 @@ from langchain_shortapi_flux.flow_steps import Circumstances, JobFlow, Order
 from langchain_shortapi_flux.follow_flow import follow_job, look_at_job
 from langchain_shortapi_flux.input_reading import read_input
 from langchain_shortapi_flux.job import FluxJob, Repeat
-from langchain_shortapi_flux.job_flow import buy_job, create_job
+from langchain_shortapi_flux.job_flow import create_job
+from langchain_shortapi_flux.learned_delay import learned_delays
 from langchain_shortapi_flux.ledger import purchase_key, request_digest
-from langchain_shortapi_flux.purchase_flow import Purchase, buy_job_once, create_job_once
+from langchain_shortapi_flux.pace import pace_of
+from langchain_shortapi_flux.purchase_flow import (
+    Purchase,
+    buy_job_once,
+    buy_job_unnamed,
+    create_job_once,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from langchain_shortapi_flux.callback import CallbackReceiver
     from langchain_shortapi_flux.flux_input import FluxInput
+    from langchain_shortapi_flux.spending import Budget
     from langchain_shortapi_flux.waiting import PollPolicy, RetryLimits
 
 
@@ -41,6 +51,10 @@ class Settings(Protocol):
     timeout: float
     poll: PollPolicy
     retry: RetryLimits
+    max_queries_per_second: float
+    rate_limiter: object | None
+    budget: Budget | None
+    callback_receiver: CallbackReceiver | None
     claim_lease: float
     on_unknown: Repeat
     on_failed: Repeat
@@ -48,14 +62,33 @@ class Settings(Protocol):
 
 def buy_flow(flux: Settings, input: FluxInput, options: Mapping[str, Any]) -> JobFlow:
     """Create a job and follow it; once, if the purchase has a key."""
-    order, purchase, here = _order(flux, input, options)
-    return buy_job(order, here) if purchase is None else buy_job_once(order, purchase, here)
+    order, purchase, named, here = _order(flux, input, options)
+    buy = buy_job_once if named else buy_job_unnamed
+    if flux.callback_receiver is None:
+        return buy(order, purchase, here)
+    return _expecting_a_call(flux.callback_receiver, buy, order, purchase, here)
+
+
+def _expecting_a_call(
+    receiver: CallbackReceiver,
+    buy: Callable[[Order, Purchase, Circumstances], JobFlow],
+    order: Order,
+    purchase: Purchase,
+    here: Circumstances,
+) -> JobFlow:
+    """The flow, woken when the service calls. The URL is known for as long as the flow runs."""
+    expected = receiver.expect()
+    if expected is None:
+        return (yield from buy(order, purchase, here))
+    with expected:
+        order = replace(order, callback_url=order.callback_url or expected.url)
+        return (yield from buy(order, purchase, replace(here, expected=expected)))
 
 
 def create_flow(flux: Settings, input: FluxInput, options: Mapping[str, Any]) -> JobFlow:
     """Create a job; once, if the purchase has a key."""
-    order, purchase, here = _order(flux, input, options)
-    return create_job(order, here) if purchase is None else create_job_once(order, purchase, here)
+    order, purchase, named, here = _order(flux, input, options)
+    return create_job_once(order, purchase, here) if named else create_job(order, here)
 
 
 def look_flow(flux: Settings, job: str | FluxJob) -> JobFlow:
@@ -70,24 +103,24 @@ def follow_flow(flux: Settings, job: str | FluxJob, max_wait: float | None) -> J
 
 def _order(
     flux: Settings, input: FluxInput, options: Mapping[str, Any]
-) -> tuple[Order, Purchase | None, Circumstances]:
-    """What is to be bought, and under which key, if it has one."""
+) -> tuple[Order, Purchase, bool, Circumstances]:
+    """What is to be bought, under which key, and whether the caller named that key."""
     asked = read_input(input, options, ensure_config())
     here = _circumstances(flux, asked.max_wait)
     order = Order(asked.request.filled_from(flux), flux.model, flux.callback_url)
-    if asked.request_key is None:
-        return order, None, here
+    holder = uuid4().hex
     purchase = Purchase(
-        key=purchase_key(flux.base_url, asked.request_key),
+        key=purchase_key(flux.base_url, asked.request_key or f"unnamed {holder}"),
         digest=request_digest(flux.base_url, flux.model, order.request),
-        holder=uuid4().hex,
-        lease=flux.claim_lease,
+        holder=holder,
+        # Waiting for a rate limiter's turn may take as long as the whole job may.
+        lease=flux.claim_lease + (flux.timeout if here.limited else 0.0),
         on_unknown=asked.on_unknown or flux.on_unknown,
         on_failed=asked.on_failed or flux.on_failed,
         wall=time.time,
         prompt=order.request.prompt,
     )
-    return order, purchase, here
+    return order, purchase, asked.request_key is not None, here
 
 
 def _known(flux: Settings, job: object) -> FluxJob:
@@ -98,7 +131,7 @@ def _known(flux: Settings, job: object) -> FluxJob:
                 f"job {job.job_id} lives on {job.base_url}, not on {flux.base_url}",
                 job_id=job.job_id,
             )
-        return job.model_copy(update={"queries": 0, "elapsed": 0.0})
+        return job.model_copy(update={"queries": 0, "elapsed": 0.0, "base_url": flux.base_url})
     job_id = job.strip() if isinstance(job, str) else ""
     if not job_id or not job_id.isprintable():
         raise InvalidRequest("job_id: allowed is a job id, as text that is not blank")
@@ -116,4 +149,9 @@ def _circumstances(flux: Settings, max_wait: float | None = None) -> Circumstanc
         timeout=flux.timeout,
         started=time.monotonic(),
         max_wait=max_wait,
+        limited=flux.rate_limiter is not None,
+        pace=pace_of(flux.base_url),
+        queries_per_second=flux.max_queries_per_second,
+        learned=learned_delays,
+        budget=flux.budget,
     )

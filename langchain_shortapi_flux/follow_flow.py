@@ -20,19 +20,28 @@ from langchain_shortapi_flux.flow_steps import (
 )
 from langchain_shortapi_flux.http_acts import Lost
 from langchain_shortapi_flux.job_record import Record
+from langchain_shortapi_flux.learned_delay import JobKind
 from langchain_shortapi_flux.wire import query_request, read_query
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from langchain_shortapi_flux.job import FluxJob
+    from langchain_shortapi_flux.ledger import LedgerAct
 
 
-def follow_job(job: FluxJob, here: Circumstances, *, bought_now: bool = True) -> JobFlow:
+def follow_job(
+    job: FluxJob,
+    here: Circumstances,
+    *,
+    bought_now: bool = True,
+    if_left: tuple[LedgerAct, ...] = (),
+) -> JobFlow:
     """Query a job until it ends, and return it. Never buys.
 
     A query that fails, or answers nothing, is made again until the deadline. A job that was
-    bought earlier (not ``bought_now``) may have ended long ago, so it is queried at once.
+    bought earlier (not ``bought_now``) may have ended long ago, so it is queried at once. Where
+    the job is left while it runs, ``if_left`` is noted.
 
     Raises:
         JobFailed: The service says that it failed.
@@ -41,16 +50,23 @@ def follow_job(job: FluxJob, here: Circumstances, *, bought_now: bool = True) ->
     """
     if here.max_wait is not None:
         here = replace(here, timeout=min(here.timeout, here.max_wait))
+    if here.expected is not None:
+        here.expected.job_is(job.job_id)
+    lesson = _Lesson(job, here) if bought_now and here.expected is None else None
     asked_from, failures, retry_after = here.clock(), 0, None
     trouble: str | None = None
-    last_look = False
+    last_look, took = False, 0.0
     while True:
         if failures:
             wait = here.retry.wait(failures, retry_after, here.dice())
         elif job.queries == 0 and not bought_now:
             wait = 0.0
         else:
-            wait = here.poll.wait(job.queries, here.clock() - asked_from, here.dice())
+            learned = lesson.first_delay() if lesson is not None else None
+            waited = here.clock() - asked_from
+            wait = here.poll.wait(job.queries, waited, here.dice(), took=took, learned=learned)
+            if bought_now and here.expected is not None and not here.expected.called:
+                wait *= BACKSTOP_FACTOR
         left = here.time_left()
         if last_look or left <= 0:
             if job.queries == 0:
@@ -60,11 +76,18 @@ def follow_job(job: FluxJob, here: Circumstances, *, bought_now: bool = True) ->
         if wait >= left:
             # The deadline comes first: look once more shortly before it, with time for the answer.
             last_look, wait = True, max(0.0, left - min(LAST_LOOK_SECONDS, left / 2))
-        found = yield from _query(job, wait, here)
+        planned = here.clock() + wait
+        found, sent = yield from _query(job, wait, here, if_left)
+        took = here.clock() - sent
+        last_look = last_look and sent >= planned  # a call may have cut the wait short
         job = job.model_copy(update={"queries": job.queries + 1, "elapsed": here.elapsed()})
         if isinstance(found, Record):
             failures, trouble = 0, found.oddity
             job = _updated(job, found)
+            if here.budget is not None:
+                here.budget.settle(job)
+            if lesson is not None:
+                lesson.take(job, sent - asked_from)
             if job.status != "pending":
                 # One more step for those who watch; nothing to do but to show it.
                 if job.status == "failed" or not job.images:
@@ -73,6 +96,34 @@ def follow_job(job: FluxJob, here: Circumstances, *, bought_now: bool = True) ->
         else:
             failures, trouble = failures + 1, found.text
             retry_after = found.retry_after
+
+
+class _Lesson:
+    """What one job teaches about the first delay of jobs of its kind."""
+
+    def __init__(self, job: FluxJob, here: Circumstances) -> None:
+        self._learned = here.learned if here.poll.learn else None
+        self._started, self._pending_at = here.clock(), 0.0
+        request = job.request
+        self._kind = JobKind(
+            here.base_url,
+            job.model or "",
+            str(request.performance if request else None),
+            (request.num_images if request else None) or 1,
+        )
+
+    def first_delay(self) -> float | None:
+        """Seconds from create to the first query, if earlier jobs taught that."""
+        return None if self._learned is None else self._learned.first_delay(self._kind)
+
+    def take(self, job: FluxJob, asked_at: float) -> None:
+        """Take note of what a query said that was sent so many seconds after create."""
+        if job.status == "pending":
+            self._pending_at = asked_at
+        elif job.status == "succeeded" and self._learned is not None:
+            self._learned.observe(
+                self._kind, started=self._started, pending_at=self._pending_at, done_at=asked_at
+            )
 
 
 def look_at_job(job: FluxJob, here: Circumstances) -> JobFlow:
@@ -88,10 +139,13 @@ def look_at_job(job: FluxJob, here: Circumstances) -> JobFlow:
     while True:
         if wait >= here.time_left():
             raise _timed_out(job, here, trouble)
-        found = yield from _query(job, wait, here)
+        found, _sent = yield from _query(job, wait, here)
         job = job.model_copy(update={"queries": job.queries + 1, "elapsed": here.elapsed()})
         if isinstance(found, Record):
-            return _updated(job, found)
+            job = _updated(job, found)
+            if here.budget is not None:
+                here.budget.settle(job)
+            return job
         failures, trouble = failures + 1, found.text
         if failures >= here.retry.look_attempts:
             raise UnexpectedReply(
@@ -102,6 +156,8 @@ def look_at_job(job: FluxJob, here: Circumstances) -> JobFlow:
         wait = here.retry.wait(failures, found.retry_after, here.dice())
 
 
+BACKSTOP_FACTOR = 4.0
+"""How much longer the waits are while the service is expected to call when the job has ended."""
 LAST_LOOK_SECONDS = 1.0
 """How long before the deadline the last query is made, where the schedule would overshoot it."""
 
@@ -115,11 +171,19 @@ class _Nothing:
 
 
 def _query(
-    job: FluxJob, wait: float, here: Circumstances
-) -> Generator[Step, Answer | None, Record | _Nothing]:
-    act = replace(query_request(job.job_id), time_left=here.time_left() - wait)
+    job: FluxJob, wait: float, here: Circumstances, if_left: tuple[LedgerAct, ...] = ()
+) -> Generator[Step, Answer | None, tuple[Record | _Nothing, float]]:
+    """What came of the next query, and when it was sent."""
+    act = query_request(job.job_id)
     try:
-        answer = yield Step(job, wait, act)
+        if here.expected is not None:
+            yield Step(job, wait, None, if_left, here.expected.doorbell)
+            here.expected.doorbell.heard()
+        elif wait:
+            yield Step(job, wait, None, if_left)
+        turn = here.pace.turn(here.clock(), here.queries_per_second)
+        sent, left = here.clock() + turn, here.time_left() - turn
+        answer = yield Step(job, turn, replace(act, time_left=left), if_left)
     except GeneratorExit:
         logger.warning(
             "stopped waiting for job %s; it goes on, and follow(%r) picks it up",
@@ -128,10 +192,12 @@ def _query(
         )
         raise
     if isinstance(answer, Lost):
-        return _Nothing(answer.reason)
+        return _Nothing(answer.reason), sent
     found = read_query(http_reply(answer), loopback=here.loopback)
     if isinstance(found, Record):
-        return found
+        return found, sent
+    if found.status_code == 429:
+        here.pace.slow_down(here.clock(), here.retry.wait(1, found.retry_after, here.dice()))
     if isinstance(found, Refused) or not found.passing:
         raise UnexpectedReply(
             f"the service would not answer for job {job.job_id}: {found.text}",
@@ -139,7 +205,7 @@ def _query(
             charge=job.charge,
             status_code=found.status_code,
         )
-    return _Nothing(found.text, found.retry_after)
+    return _Nothing(found.text, found.retry_after), sent
 
 
 def _updated(job: FluxJob, found: Record) -> FluxJob:

@@ -13,10 +13,12 @@ driver performs each act and sends back the answer.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from langchain_shortapi_flux.envelope import Refused
 from langchain_shortapi_flux.errors import (
+    ConfigurationError,
     CreateOutcomeUnknown,
     NotCreated,
     RateLimited,
@@ -24,10 +26,13 @@ from langchain_shortapi_flux.errors import (
     UnexpectedReply,
 )
 from langchain_shortapi_flux.flow_steps import (
+    Acquire,
+    Answer,
     Circumstances,
     JobFlow,
     Order,
     Step,
+    Turn,
     http_reply,
     logger,
 )
@@ -36,6 +41,31 @@ from langchain_shortapi_flux.http_acts import Lost
 from langchain_shortapi_flux.job import FluxJob
 from langchain_shortapi_flux.wire import Accepted, Unusable, create_request, read_create
 
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from langchain_shortapi_flux.ledger import LedgerAct
+    from langchain_shortapi_flux.spending import Reservation
+
+TURN_LOOK_SECONDS = 0.1
+"""How often a rate limiter is asked again that had no turn to give."""
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """What to note where a create is left for good.
+
+    Attributes:
+        idle: While nothing was under way: no job can have been made.
+        sent: While create was under way.
+    """
+
+    idle: tuple[LedgerAct, ...] = ()
+    sent: tuple[LedgerAct, ...] = ()
+
+
+NOTHING = Leaving()
+
 
 def buy_job(order: Order, here: Circumstances) -> JobFlow:
     """Create a job and follow it to its end: everything that ``invoke`` and ``stream`` do."""
@@ -43,24 +73,43 @@ def buy_job(order: Order, here: Circumstances) -> JobFlow:
     return (yield from follow_job(job, here))
 
 
-def create_job(order: Order, here: Circumstances) -> JobFlow:
+def create_job(order: Order, here: Circumstances, leaving: Leaving = NOTHING) -> JobFlow:
     """Buy a job and return its first snapshot. Costs money, once.
 
     Create is sent again only where the service provably made no job: it was never reached, it
-    answered 429, or it said code 3000.
+    answered 429, or it said code 3000. It is not sent at all once the deadline is over.
 
     Raises:
         NotCreated: One of its kinds; nothing was charged.
         CreateOutcomeUnknown: Create went out and no clear answer came back.
         UnexpectedReply: Create was answered with a redirect, which is not followed.
     """
+    if here.budget is None:
+        return (yield from _create(order, here, leaving, None))
+    with here.budget.reserve(order.request, order.model, here.base_url) as reservation:
+        job = yield from _create(order, here, leaving, reservation)
+        reservation.bought(job)
+    return job
+
+
+def _create(
+    order: Order, here: Circumstances, leaving: Leaving, reservation: Reservation | None
+) -> JobFlow:
     act = create_request(order.request, order.model, order.callback_url)
     refusal: NotCreated = ServiceUnavailable("create was not sent: no time was left")
     failures, wait = 0, 0.0
     while wait < here.time_left():
-        # The wait comes first, so what is left then is what the exchange itself may take.
         try:
-            answer = yield Step(None, wait, replace(act, time_left=here.time_left() - wait))
+            yield from _get_ready(wait, here, leaving)
+        except GeneratorExit:
+            if reservation is not None:
+                reservation.give_back()
+            raise
+        left = here.time_left()
+        if left <= 0:
+            break
+        try:
+            answer = yield Step(None, 0.0, replace(act, time_left=left), leaving.sent)
         except GeneratorExit:
             logger.warning("stopped while a job was being created; it may have been charged")
             raise
@@ -101,10 +150,32 @@ def create_job(order: Order, here: Circumstances) -> JobFlow:
             if not isinstance(refusal, (RateLimited, ServiceUnavailable)):
                 raise refusal
         failures += 1
+        wait = here.retry.wait(failures, retry_after, here.dice())
+        if isinstance(refusal, RateLimited):
+            here.pace.slow_down(here.clock(), wait)
         if failures >= here.retry.create_attempts:
             break
-        wait = here.retry.wait(failures, retry_after, here.dice())
     raise refusal
+
+
+def _get_ready(
+    wait: float, here: Circumstances, leaving: Leaving
+) -> Generator[Step, Answer | None, None]:
+    """Wait for what has to come before create: its back-off, the service's calm, a turn."""
+    if wait:
+        yield Step(None, wait, None, leaving.idle)
+    while (held := min(here.pace.held(here.clock()), here.time_left())) > 0:
+        yield Step(None, held, None, leaving.idle)
+    wait = 0.0
+    while here.limited and wait < here.time_left():
+        turn = yield Step(None, wait, Acquire(), leaving.idle)
+        if isinstance(turn, Turn) and turn.granted:
+            return
+        if isinstance(turn, Turn) and turn.trouble is not None:
+            raise ConfigurationError(f"rate_limiter broke ({turn.trouble}); nothing was sent")
+        wait = TURN_LOOK_SECONDS
+    if here.limited:
+        raise RateLimited(f"rate_limiter gave no turn within {here.timeout:g} s; nothing was sent")
 
 
 def _unknown_outcome(what: str) -> str:

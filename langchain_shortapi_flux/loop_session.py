@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -17,6 +18,9 @@ from langchain_shortapi_flux.connection import IDLE_CONNECTION_SECONDS, Connecti
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from aiohttp.connector import Connection as OpenConnection
+    from aiohttp.tracing import Trace
 
 HEADER_LIMIT_BYTES = 64 * 2**10
 """The longest header that is read, as in the standard library's client."""
@@ -29,10 +33,25 @@ class Contact:
     made: bool = False
 
 
-async def _note_contact(_session: object, context: object, _params: object) -> None:
-    contact = getattr(context, "trace_request_ctx", None)
-    if isinstance(contact, Contact):
-        contact.made = True
+contact_of_request: ContextVar[Contact | None] = ContextVar("contact", default=None)
+"""The contact of the request that the running task makes."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - as aiohttp has it
+    ) -> OpenConnection:
+        """Give a connection, new or idle before, and note that it is there.
+
+        Not by aiohttp's trace hooks, which cost more than all else that is done for a request here.
+        """
+        given = await super().connect(req, traces, timeout)
+        if (contact := contact_of_request.get()) is not None:
+            contact.made = True
+        return given
 
 
 @dataclass
@@ -64,18 +83,14 @@ async def loop_session(connection: Connection) -> AsyncIterator[aiohttp.ClientSe
 
 
 def _open(connection: Connection) -> aiohttp.ClientSession:
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_create_end.append(_note_contact)
-    trace.on_connection_reuseconn.append(_note_contact)
     https = connection.base_url.startswith("https")
-    connector = aiohttp.TCPConnector(
+    connector = _Connector(
         limit=connection.max_connections,
         keepalive_timeout=IDLE_CONNECTION_SECONDS,
         ssl=ssl_context(connection.ca_bundle) if https else True,
     )
     session = aiohttp.ClientSession(
         connector=connector,
-        trace_configs=[trace],
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=True,
         # Its own 8190 would lose a reply that requests reads.

@@ -1,4 +1,4 @@
-"""Runs a coroutine from blocking code, on an event loop in a thread started for the call.
+"""Runs coroutines from blocking code, on an event loop in a thread started for the call.
 
 So it also works where a loop is running already, as in Jupyter. It knows nothing of jobs.
 """
@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future
+from contextlib import aclosing
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, TypeVar
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 
 def run_in_loop_thread(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
@@ -23,43 +26,77 @@ def run_in_loop_thread(work: Callable[[], Coroutine[Any, Any, Result]]) -> Resul
     Context variables are copied in. An interrupt (Ctrl-C) while waiting cancels the work, waits
     until it has cleaned up, and goes on its way.
     """
-    outcome: Future[Result] = Future()
-    started: Future[Callable[[], object]] = Future()
+    running = _LoopThread(work)
+    try:
+        return running.outcome.result()
+    finally:
+        running.leave()
 
-    async def watched() -> None:
-        task, loop = asyncio.current_task(), asyncio.get_running_loop()
-        if task is None:
-            raise RuntimeError("no task runs")
-        started.set_result(lambda: loop.call_soon_threadsafe(task.cancel))
+
+def iterate_in_loop_thread(work: Callable[[], AsyncGenerator[Item]]) -> Generator[Item]:
+    """Yield what ``work()`` yields, as it comes; otherwise as ``run_in_loop_thread``.
+
+    Who leaves early (``break``, Ctrl-C) cancels the work and waits until it has cleaned up.
+    """
+    items: SimpleQueue[tuple[Item] | None] = SimpleQueue()
+
+    async def pump() -> None:
+        async with aclosing(work()) as given:
+            async for item in given:
+                items.put((item,))
+
+    running = _LoopThread(pump)
+    running.outcome.add_done_callback(lambda _: items.put(None))
+    try:
+        while (item := items.get()) is not None:
+            yield item[0]
+        running.outcome.result()
+    finally:
+        running.leave()
+
+
+class _LoopThread(Generic[Result]):
+    """A thread with an event loop that does one piece of work.
+
+    Attributes:
+        outcome: What comes of it.
+    """
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> None:
+        self.outcome: Future[Result] = Future()
+        self._work = work
+        self._cancel: Future[Callable[[], object]] = Future()
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._run,), name="langchain-shortapi-flux-loop"
+        )
+        self._thread.start()
+
+    def leave(self) -> None:
+        """Cancel the work unless it is done, and wait until the thread has ended."""
         try:
-            outcome.set_result(await work())
-        except BaseException as error:  # noqa: BLE001 - it is handed to the caller, whole
-            outcome.set_exception(error)
+            if not self.outcome.done():
+                self._cancel.result()()
+        finally:
+            self._thread.join()
 
-    def run() -> None:
-        beginning = watched()
+    def _run(self) -> None:
+        beginning = self._watched()
         try:
             asyncio.run(beginning)
         except BaseException as error:  # noqa: BLE001 - no loop to be had, or not to be closed
             beginning.close()
-            if not outcome.done():
-                outcome.set_exception(error)
+            if not self.outcome.done():
+                self.outcome.set_exception(error)
         finally:
-            if not started.done():
-                started.set_result(lambda: None)
+            if not self._cancel.done():
+                self._cancel.set_result(lambda: None)
 
-    context = copy_context()
-    thread = threading.Thread(
-        target=context.run,
-        args=(run,),
-        name="langchain-shortapi-flux-loop",
-    )
-    thread.start()
-    try:
-        return outcome.result()
-    except BaseException:
-        if not outcome.done():
-            started.result()()
-        raise
-    finally:
-        thread.join()
+    async def _watched(self) -> None:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        if task is None:
+            raise RuntimeError("no task runs")
+        self._cancel.set_result(lambda: loop.call_soon_threadsafe(task.cancel))
+        try:
+            self.outcome.set_result(await self._work())
+        except BaseException as error:  # noqa: BLE001 - it is handed to the caller, whole
+            self.outcome.set_exception(error)

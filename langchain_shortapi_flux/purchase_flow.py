@@ -24,7 +24,7 @@ from langchain_shortapi_flux.errors import (
 from langchain_shortapi_flux.flow_steps import Answer, Circumstances, JobFlow, Order, Step, logger
 from langchain_shortapi_flux.follow_flow import follow_job
 from langchain_shortapi_flux.job import FluxJob, Repeat
-from langchain_shortapi_flux.job_flow import create_job
+from langchain_shortapi_flux.job_flow import Leaving, create_job
 from langchain_shortapi_flux.ledger import (
     Bought,
     Claim,
@@ -70,6 +70,16 @@ class Purchase:
     wall: Callable[[], float]
     prompt: str
 
+    @property
+    def released(self) -> Ended:
+        """What frees the key: no job was made."""
+        return Ended(self.key, "released", holder=self.holder)
+
+    @property
+    def unclear(self) -> Ended:
+        """What says that nobody can tell whether a job was made."""
+        return Ended(self.key, "unknown", holder=self.holder)
+
 
 def buy_job_once(order: Order, purchase: Purchase, here: Circumstances) -> JobFlow:
     """As ``buy_job``, but the same key never buys twice: the job is followed, or answered."""
@@ -86,6 +96,17 @@ def buy_job_once(order: Order, purchase: Purchase, here: Circumstances) -> JobFl
     if failure is not None:
         raise failure
     return job
+
+
+def buy_job_unnamed(order: Order, purchase: Purchase, here: Circumstances) -> JobFlow:
+    """As ``buy_job``: nothing is looked up, so equal prompts are two jobs.
+
+    Only where it is left early, the ledger is told, so that what was bought can be found there.
+    """
+    claim = _claim_act(purchase, None)
+    job = yield from create_job(order, here, Leaving(sent=(claim, purchase.unclear)))
+    noted = (claim, Bought(purchase.key, purchase.holder, job.job_id))
+    return (yield from follow_job(job, here, if_left=noted))
 
 
 def create_job_once(order: Order, purchase: Purchase, here: Circumstances) -> JobFlow:
@@ -106,16 +127,16 @@ def create_job_once(order: Order, purchase: Purchase, here: Circumstances) -> Jo
     lease_left -= purchase.lease * (1 - CREATE_SHARE_OF_LEASE)
     here_for_create = replace(here, timeout=min(here.timeout, here.elapsed() + lease_left))
     problem: ShortAPIError | None = None
+    leaving = Leaving((purchase.released,), (purchase.unclear,))
     try:
-        job = yield from create_job(order, here_for_create)
+        job = yield from create_job(order, here_for_create, leaving)
     except GeneratorExit:
         logger.warning("the create that was left has the key %s in the ledger", purchase.key)
         raise
     except NotCreated as error:
-        problem, act = error, Ended(purchase.key, "released", holder=purchase.holder)
+        problem, act = error, purchase.released
     except (CreateOutcomeUnknown, UnexpectedReply) as error:
-        problem = _unknown(found, str(error), error.job_id)
-        act = Ended(purchase.key, "unknown", holder=purchase.holder)
+        problem, act = _unknown(found, str(error), error.job_id), purchase.unclear
     if problem is not None:
         yield from _note(act, None)
         raise problem
@@ -128,7 +149,9 @@ def _claim(purchase: Purchase, here: Circumstances) -> Generator[Step, Answer | 
     """Take the key, or find what stands under it once its outcome can be told."""
     wait, looks, instead_of = 0.0, 0, None
     while True:
-        found = yield Step(None, wait, _claim_act(purchase, wait, instead_of))
+        if wait:
+            yield Step(None, wait, None)
+        found = yield Step(None, 0.0, _claim_act(purchase, instead_of), (purchase.released,))
         if not isinstance(found, Entry):
             reason = found.reason if isinstance(found, LedgerTrouble) else "no answer"
             raise LedgerFailed(
@@ -156,12 +179,12 @@ def _claim(purchase: Purchase, here: Circumstances) -> Generator[Step, Answer | 
         looks += 1
 
 
-def _claim_act(purchase: Purchase, wait: float, instead_of: str | None) -> Claim:
+def _claim_act(purchase: Purchase, instead_of: str | None) -> Claim:
     return Claim(
         key=purchase.key,
         digest=purchase.digest,
         holder=purchase.holder,
-        now=purchase.wall() + wait,
+        now=purchase.wall(),
         lease=purchase.lease,
         instead_of=instead_of,
         prompt=purchase.prompt,
@@ -235,10 +258,11 @@ def _note(act: LedgerAct, job: FluxJob | None) -> Generator[Step, Answer | None,
     if isinstance(act, Ended) and act.result == "ended" and act.outcome is None:
         return
     try:
-        answer = yield Step(None, 0.0, act)
+        # Left while this is under way, it is done all the same: noting it twice does no harm.
+        answer = yield Step(None, 0.0, act, (act,))
         if isinstance(answer, LedgerTrouble) and isinstance(act, Bought):
             # A stale connection fails once; the job's id must not be lost for so little.
-            answer = yield Step(None, NOTE_AGAIN_SECONDS, act)
+            answer = yield Step(None, NOTE_AGAIN_SECONDS, act, (act,))
     except GeneratorExit:
         if job is not None:
             logger.warning(

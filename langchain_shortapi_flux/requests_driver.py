@@ -7,7 +7,6 @@ from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING
 
 from langchain_shortapi_flux.http_acts import HttpRequest
-from langchain_shortapi_flux.ledger import perform_ledger_act
 from langchain_shortapi_flux.requests_call import perform
 from langchain_shortapi_flux.socket_contact import ContactSession
 
@@ -17,36 +16,39 @@ if TYPE_CHECKING:
     from langchain_shortapi_flux.connection import Connection
     from langchain_shortapi_flux.flow_steps import Answer, JobFlow
     from langchain_shortapi_flux.job import FluxJob
-    from langchain_shortapi_flux.ledger import Ledger
+    from langchain_shortapi_flux.ledger import LedgerAct
+    from langchain_shortapi_flux.surroundings import Surroundings
 
 
 def run(
     flow: JobFlow,
     connection: Connection,
-    ledger: Ledger,
+    surroundings: Surroundings,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[FluxJob]:
     """Yield each new snapshot of the job, the last one when it has ended."""
     shown: FluxJob | None = None
     answer: Answer | None = None
+    if_left: tuple[LedgerAct, ...] = ()
     with ContactSession() as session:
         session.trust_env = False  # .netrc would replace the key; the rest is connection's
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         try:
             while True:
+                if_left = ()
                 step = flow.send(answer)
+                if_left = step.if_left
                 if step.job is not None and step.job is not shown:
                     yield (shown := step.job)
                 if step.wait:
-                    sleep(step.wait)
-                match step.act:
-                    case None:
-                        answer = None
-                    case HttpRequest():
-                        answer = perform(step.act, session, connection)
-                    case act:
-                        answer = perform_ledger_act(ledger, act)
+                    (step.bell.wait if step.bell else sleep)(step.wait)
+                if isinstance(step.act, HttpRequest):
+                    answer = perform(step.act, session, connection)
+                else:
+                    answer = surroundings.perform(step.act)
         except StopIteration as end:
             yield end.value
         finally:
             flow.close()
+            for act in if_left:
+                surroundings.perform(act)

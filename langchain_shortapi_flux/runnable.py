@@ -7,49 +7,35 @@ service spells things.
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
-from langchain_core.runnables import RunnableSerializable
-from pydantic import ConfigDict, Field, SecretStr, SkipValidation, field_validator
 from typing_extensions import override
 
-from langchain_shortapi_flux.connection import (
-    Connection,
-    base_url_from_environment,
-    connect,
-    key_from_environment,
-    read_base_url,
-    read_callback_url,
-    read_key,
-)
-from langchain_shortapi_flux.errors import ConfigurationError, NotCreated
-from langchain_shortapi_flux.flux_input import FluxInput
-from langchain_shortapi_flux.job import AspectRatio, FluxJob, ImageCount, Performance, Repeat
+from langchain_shortapi_flux.errors import NotCreated
+from langchain_shortapi_flux.flux_settings import FluxSettings
+from langchain_shortapi_flux.loop_thread import iterate_in_loop_thread, run_in_loop_thread
 from langchain_shortapi_flux.traced_cost import TracedCost, traced_config
-from langchain_shortapi_flux.waiting import PollPolicy, RetryLimits
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Callable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from types import ModuleType
 
-    from langchain_core.load.serializable import (
-        SerializedConstructor,
-        SerializedNotImplemented,
-    )
     from langchain_core.runnables import Runnable, RunnableConfig
     from langchain_core.runnables.fallbacks import RunnableWithFallbacks
     from langchain_core.runnables.retry import ExponentialJitterParams
-    from langchain_core.runnables.utils import AnyConfigurableField
 
+    from langchain_shortapi_flux.batch import Batch
     from langchain_shortapi_flux.flow_steps import JobFlow
-    from langchain_shortapi_flux.ledger import Ledger, MemoryLedger
-
-    LedgerField = Ledger
-else:
-    LedgerField = Any  # a protocol cannot be validated, and its module waits for its first use
-
-FLUX_MODEL = "shortapi/flux-1.0/text-to-image"
-"""The official page's model id."""
+    from langchain_shortapi_flux.flux_input import FluxInput
+    from langchain_shortapi_flux.job import FluxJob
+    from langchain_shortapi_flux.surroundings import Surroundings
 
 
 def may_be_repeated(error: BaseException) -> bool:
@@ -57,13 +43,7 @@ def may_be_repeated(error: BaseException) -> bool:
     return bool(getattr(error, "is_retryable", False))
 
 
-def _memory_ledger() -> MemoryLedger:
-    from langchain_shortapi_flux.ledger import MemoryLedger  # noqa: PLC0415 - on first use
-
-    return MemoryLedger()
-
-
-class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
+class ShortAPIFlux(FluxSettings):
     """Pictures from Flux on ShortAPI, as a Runnable: prompt in, finished job out.
 
     Setup: set ``SHORTAPI_KEY`` (or run the sandbox and set ``SHORTAPI_BASE_URL`` too)::
@@ -82,85 +62,6 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
         ShortAPIError: All calls; its subclasses in ``langchain_shortapi_flux.errors`` say whether
             anything was charged, and carry the job id where there is a job.
     """
-
-    # Inputs stay hidden in pydantic's errors: a misspelt argument may hold the key.
-    model_config = ConfigDict(
-        extra="forbid",
-        validate_assignment=True,
-        hide_input_in_errors=True,
-        arbitrary_types_allowed=True,
-    )
-
-    api_key: SecretStr | None = Field(default_factory=key_from_environment)
-    """The key. Default: ``SHORTAPI_KEY``, then ``SHORTAPI_API_KEY``. Never configurable."""
-    base_url: Annotated[str, Field(validate_default=True)] = Field(
-        default_factory=base_url_from_environment
-    )
-    """The service. Default: ``SHORTAPI_BASE_URL``, else the official host. With or without a slash,
-    ``/v1`` or ``/api/v1`` at its end; plain http only to this machine."""
-    model: Annotated[str, Field(min_length=1)] = FLUX_MODEL
-    """The service's model id."""
-    aspect_ratio: AspectRatio = "1:1"
-    """For requests that leave it unset."""
-    num_images: ImageCount = 1
-    """For requests that leave it unset: 1, 2, 4 or 8."""
-    performance: Performance = "dev"
-    """For requests that leave it unset: ``schnell``, or ``dev`` at about ten times the price."""
-    timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 300.0
-    """Seconds for a whole job, from the call to the pictures' URLs."""
-    poll: PollPolicy = PollPolicy()
-    """When a running job is queried."""
-    retry: RetryLimits = RetryLimits()
-    """How often and how patiently calls are repeated where that is safe."""
-    max_connections: Annotated[int, Field(ge=1, le=10_000)] = 64
-    """Sockets open to the service at a time, at most, per event loop."""
-    callback_url: str | None = None
-    """Where the service POSTs the finished record, if set. Configuration only, no tool argument."""
-
-    ledger: SkipValidation[LedgerField] = Field(
-        default_factory=_memory_ledger, exclude=True, repr=False
-    )
-    """Who keeps what was bought under which key: memory, or a ``SqlLedger`` among processes."""
-    claim_lease: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 90.0
-    """Seconds that a claim without a job id is believed to be alive. Create gives up before."""
-    on_unknown: Repeat = "raise"
-    """Where an earlier create under the key has no known outcome: say so, or buy again."""
-    on_failed: Repeat = "raise"
-    """Where the key's job failed and was refunded: say so again, or buy again."""
-
-    @field_validator("api_key", mode="before")
-    @classmethod
-    def _read_key(cls, value: object) -> SecretStr | None:
-        if value is not None and not isinstance(value, (str, SecretStr)):
-            raise ValueError(f"api_key is {type(value).__name__}; allowed are str and SecretStr")
-        return read_key(value) or key_from_environment()
-
-    @field_validator("base_url")
-    @classmethod
-    def _read_base_url(cls, value: str) -> str:
-        return read_base_url(value or base_url_from_environment())
-
-    @field_validator("ledger")
-    @classmethod
-    def _check_ledger(cls, value: LedgerField) -> LedgerField:
-        if not all(hasattr(value, name) for name in ("blocking", "claim", "bought", "ended")):
-            raise ValueError("allowed is a Ledger: MemoryLedger(), SqlLedger(url) or the like")
-        return value
-
-    @field_validator("callback_url")
-    @classmethod
-    def _read_callback_url(cls, value: str | None) -> str | None:
-        return read_callback_url(value)
-
-    @override
-    def __eq__(self, other: object) -> bool:
-        """By settings: what two Runnables have bought so far does not make them different."""
-        if not isinstance(other, ShortAPIFlux):
-            return NotImplemented
-        settings = [{**one.__dict__, "ledger": None} for one in (self, other)]
-        return type(self) is type(other) and settings[0] == settings[1]
-
-    __hash__ = None  # type: ignore[assignment]
 
     # --- calling --------------------------------------------------------------------------------
 
@@ -208,6 +109,121 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
             async for job in jobs:
                 yield job
 
+    @override
+    def batch(
+        self,
+        inputs: Sequence[FluxInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[FluxJob]:
+        """``abatch`` on an event loop in a thread of its own: all jobs are in flight together.
+
+        An interrupt (Ctrl-C) carries what was bought so far as its ``__cause__``.
+        """
+        batch = self._batch(inputs, config, kwargs)
+        try:
+            return run_in_loop_thread(lambda: batch.run(return_exceptions=return_exceptions))
+        except KeyboardInterrupt as left:
+            left.__cause__ = batch.report()
+            raise
+
+    @override
+    async def abatch(
+        self,
+        inputs: Sequence[FluxInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any | None,
+    ) -> list[FluxJob]:
+        """Create a job for every input, all in flight together, and wait for all of them.
+
+        ``config["max_concurrency"]`` bounds how many are in flight; a job's ``timeout`` begins when
+        its turn comes. Left early (cancelled), the ``CancelledError`` carries what was bought so
+        far as its ``__cause__``, a ``BatchFailed``.
+
+        Raises:
+            BatchFailed: One or more failed: after all have settled, with every finished job and
+                every failure in input order. With ``return_exceptions`` they are in the list.
+        """
+        return await self._batch(inputs, config, kwargs).run(return_exceptions=return_exceptions)
+
+    @overload
+    def batch_as_completed(
+        self,
+        inputs: Sequence[FluxInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = ...,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **kwargs: Any,
+    ) -> Iterator[tuple[int, FluxJob]]: ...
+
+    @overload
+    def batch_as_completed(
+        self,
+        inputs: Sequence[FluxInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = ...,
+        *,
+        return_exceptions: Literal[True],
+        **kwargs: Any,
+    ) -> Iterator[tuple[int, FluxJob | Exception]]: ...
+
+    @override
+    def batch_as_completed(
+        self,
+        inputs: Sequence[FluxInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> Iterator[tuple[int, FluxJob | Exception]]:
+        """As ``abatch_as_completed``, on an event loop in a thread of its own."""
+        batch = self._batch(inputs, config, kwargs)
+        return iterate_in_loop_thread(
+            lambda: batch.as_completed(return_exceptions=return_exceptions)
+        )
+
+    @overload
+    def abatch_as_completed(
+        self,
+        inputs: Sequence[FluxInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = ...,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **kwargs: Any | None,
+    ) -> AsyncIterator[tuple[int, FluxJob]]: ...
+
+    @overload
+    def abatch_as_completed(
+        self,
+        inputs: Sequence[FluxInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = ...,
+        *,
+        return_exceptions: Literal[True],
+        **kwargs: Any | None,
+    ) -> AsyncIterator[tuple[int, FluxJob | Exception]]: ...
+
+    @override
+    async def abatch_as_completed(
+        self,
+        inputs: Sequence[FluxInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any | None,
+    ) -> AsyncIterator[tuple[int, FluxJob | Exception]]:
+        """As ``abatch``, but each job comes with its place in the inputs as soon as it is done.
+
+        Raises:
+            BatchFailed: At the end, where one or more failed and ``return_exceptions`` is off.
+        """
+        batch = self._batch(inputs, config, kwargs)
+        async with aclosing(batch.as_completed(return_exceptions=return_exceptions)) as settled:
+            async for index, outcome in settled:
+                yield index, outcome
+
     def create(self, input: FluxInput, **options: Any) -> FluxJob:
         """Buy a job and return at once, without waiting for it. ``follow(job_id)`` waits."""
         return _last(self._run(lambda flows: flows.create_flow(self, input, options)))
@@ -245,7 +261,7 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
 
     def astream_job(
         self, job_id: str | FluxJob, *, max_wait: float | None = None
-    ) -> AsyncIterator[FluxJob]:
+    ) -> AsyncGenerator[FluxJob]:
         """The async twin of ``stream_job``."""
         return self._arun(lambda flows: flows.follow_flow(self, job_id, max_wait))
 
@@ -282,51 +298,6 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
             fallbacks, exceptions_to_handle=exceptions_to_handle, exception_key=exception_key
         )
 
-    @override
-    def configurable_fields(
-        self, **kwargs: AnyConfigurableField
-    ) -> RunnableSerializable[FluxInput, FluxJob]:
-        """As in LangChain. The key cannot be one: its value would show in traces."""
-        if "api_key" in kwargs:
-            raise ConfigurationError(
-                "api_key cannot be a configurable field: LangChain copies configurable values to "
-                "traces; construct one ShortAPIFlux per key instead"
-            )
-        return super().configurable_fields(**kwargs)
-
-    # --- saving and loading -----------------------------------------------------------------------
-
-    @classmethod
-    @override
-    def is_lc_serializable(cls) -> bool:
-        return True
-
-    @property
-    @override
-    def lc_secrets(self) -> dict[str, str]:
-        return {"api_key": "SHORTAPI_KEY"}
-
-    @override
-    def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
-        """Policies go out as plain JSON, so that ``load`` needs to allow this class alone."""
-        dumped = super().to_json()
-        if dumped["type"] == "constructor":
-            for name in ("poll", "retry"):
-                if name in dumped["kwargs"]:
-                    dumped["kwargs"][name] = getattr(self, name).model_dump(mode="json")
-        return dumped
-
-    @override
-    def __getstate__(self) -> dict[Any, Any]:
-        """Pickles leave the key out; what is unpickled reads the environment."""
-        state = super().__getstate__()
-        return {**state, "__dict__": {**state["__dict__"], "api_key": None}}
-
-    @override
-    def __setstate__(self, state: dict[Any, Any]) -> None:
-        super().__setstate__(state)
-        self.__dict__["api_key"] = key_from_environment()
-
     # --- joining flow and driver ------------------------------------------------------------------
 
     def _invoke(self, input: FluxInput, **options: Any) -> FluxJob:
@@ -334,7 +305,27 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
         return last
 
     async def _ainvoke(self, input: FluxInput, **options: Any) -> FluxJob:
-        return await _alast(self._astream(_only(input), **options))
+        return await _alast(self._abuy(input, options))
+
+    def _batch(
+        self,
+        inputs: Sequence[FluxInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None,
+        options: Mapping[str, Any],
+    ) -> Batch:
+        from langchain_shortapi_flux.batch import Batch  # noqa: PLC0415 - on first use
+
+        async def buy(
+            input: FluxInput, config: RunnableConfig, see: Callable[[FluxJob], None]
+        ) -> FluxJob:
+            async def bought(input: FluxInput, **options: Any) -> FluxJob:
+                return await _alast(self._abuy(input, options), see)
+
+            return await self._acall_with_config(
+                bought, input, self._traced(config), run_type="tool", **options
+            )
+
+        return Batch(inputs, config, buy)
 
     def _stream(self, inputs: Iterator[FluxInput], **options: Any) -> Iterator[FluxJob]:
         cost = TracedCost()
@@ -345,8 +336,13 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
     async def _astream(
         self, inputs: AsyncIterator[FluxInput], **options: Any
     ) -> AsyncIterator[FluxJob]:
-        cost, first = TracedCost(), await anext(inputs)
-        jobs = self._arun(lambda flows: flows.buy_flow(self, first, options))
+        async with aclosing(self._abuy(await anext(inputs), options)) as jobs:
+            async for job in jobs:
+                yield job
+
+    async def _abuy(self, input: FluxInput, options: Mapping[str, Any]) -> AsyncGenerator[FluxJob]:
+        cost = TracedCost()
+        jobs = self._arun(lambda flows: flows.buy_flow(self, input, options))
         async with aclosing(jobs):
             async for job in jobs:
                 cost.see(job)
@@ -356,18 +352,22 @@ class ShortAPIFlux(RunnableSerializable[FluxInput, FluxJob]):
         # Imported when first used: both would double what importing this package costs.
         from langchain_shortapi_flux import flux_flows, requests_driver  # noqa: PLC0415
 
-        return requests_driver.run(choose(flux_flows), self._connection(), self.ledger)
+        flow = choose(flux_flows)
+        return requests_driver.run(flow, self.connection(), self._surroundings())
 
     def _arun(self, choose: Callable[[ModuleType], JobFlow]) -> AsyncGenerator[FluxJob]:
         from langchain_shortapi_flux import aiohttp_driver, flux_flows  # noqa: PLC0415
 
-        return aiohttp_driver.run(choose(flux_flows), self._connection(), self.ledger)
+        flow = choose(flux_flows)
+        return aiohttp_driver.run(flow, self.connection(), self._surroundings())
+
+    def _surroundings(self) -> Surroundings:
+        from langchain_shortapi_flux.surroundings import Surroundings  # noqa: PLC0415
+
+        return Surroundings(self.ledger, self.rate_limiter)
 
     def _traced(self, config: RunnableConfig | None) -> RunnableConfig:
         return traced_config(config, self.model)
-
-    def _connection(self) -> Connection:
-        return connect(self.base_url, self.api_key, self.max_connections)
 
 
 async def _only(input: FluxInput) -> AsyncIterator[FluxInput]:
@@ -379,6 +379,14 @@ def _last(jobs: Iterator[FluxJob]) -> FluxJob:
     return last
 
 
-async def _alast(jobs: AsyncIterator[FluxJob]) -> FluxJob:
-    *_, last = [job async for job in jobs]
+async def _alast(
+    jobs: AsyncGenerator[FluxJob], see: Callable[[FluxJob], None] | None = None
+) -> FluxJob:
+    last: FluxJob | None = None
+    async with aclosing(jobs):
+        async for last in jobs:
+            if see is not None:
+                see(last)
+    if last is None:
+        raise RuntimeError("a flow ended without a job")
     return last

@@ -19,44 +19,76 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 class PollPolicy(BaseModel):
     """When to query a job that is still running. A frozen value; all times in seconds.
 
-    The first query comes after ``first_delay``; every later gap is ``gap_share`` of the time that
-    has passed since create, so that the lag is a constant share of whatever a job takes. The
-    service documents no interval; public clients query every 1 to 4 seconds.
+    The first query comes after ``first_delay``, or after what was learned from earlier jobs of the
+    same kind; every later gap is ``gap_share`` of the time that has passed since create, so that
+    the lag is a constant share of whatever a job takes. The service documents no interval; public
+    clients query every 1 to 4 seconds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    first_delay: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 2.0
-    """Seconds from the accepted create to the first query."""
-    gap_share: Share = 0.1
+    first_delay: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 2.5
+    """Seconds from the accepted create to the first query, as long as nothing is learned: with
+    ``learn``, for the first jobs of each kind in a process, else for all."""
+    learn: bool = True
+    """Whether the first delay is learned from earlier jobs of the same base URL, model, mode and
+    number of pictures. The later gaps are never learned."""
+    gap_share: Share = 0.085
     """Later gaps, as a share of the seconds elapsed since create."""
-    gap_min: Seconds = 0.4
+    gap_min: Seconds = 0.38
     """No gap is shorter than this many seconds."""
     gap_max: Seconds = 10.0
     """No gap is longer than this many seconds (before jitter)."""
-    jitter: Share = 0.1
+    jitter: Share = 0.05
     """Each wait varies by up to this share, so that jobs started together do not query together."""
 
     @classmethod
     def fixed(cls, seconds: float) -> PollPolicy:
-        """A plain schedule: every wait is ``seconds``, the first too, without jitter."""
-        return cls(first_delay=seconds, gap_share=0.0, gap_min=seconds, gap_max=seconds, jitter=0.0)
+        """A plain schedule: a query every ``seconds``, the first too; no jitter, no learning."""
+        return cls(
+            first_delay=seconds,
+            learn=False,
+            gap_share=0.0,
+            gap_min=seconds,
+            gap_max=seconds,
+            jitter=0.0,
+        )
 
-    def wait(self, queries: int, elapsed: float, dice: float) -> float:
+    def wait(
+        self,
+        queries: int,
+        elapsed: float,
+        dice: float,
+        *,
+        took: float = 0.0,
+        learned: float | None = None,
+    ) -> float:
         """Seconds to wait before the next query.
+
+        A gap lies between the sending of one query and the sending of the next: what the last one
+        took is not waited again, but for a part of the gap (``PAUSE_SHARE``).
 
         Args:
             queries: How many queries have been made.
             elapsed: Seconds since create was accepted, or since following began.
             dice: A random number in [0, 1).
+            took: Seconds from the sending of the last query to its answer.
+            learned: The first delay in seconds that earlier jobs taught, if they did. Not used
+                without ``learn``, and never undercutting both ``first_delay`` and ``gap_min``.
         """
         if queries == 0:
             plain = self.first_delay
-        else:
-            plain = min(
-                max(self.gap_share * elapsed, self.gap_min), max(self.gap_max, self.gap_min)
-            )
-        return _jittered(plain, self.jitter, dice)
+            if self.learn and learned is not None:
+                plain = max(learned, min(self.first_delay, self.gap_min))
+            return _jittered(plain, self.jitter, dice)
+        plain = min(max(self.gap_share * elapsed, self.gap_min), max(self.gap_max, self.gap_min))
+        gap = _jittered(plain, self.jitter, dice)
+        return max(gap - took, gap * PAUSE_SHARE)
+
+
+PAUSE_SHARE = 0.25
+"""This share of a gap passes between an answer and the next query, however long the answer took: a
+service that is slow to answer is not asked without a pause."""
 
 
 class RetryLimits(BaseModel):

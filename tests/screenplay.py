@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MODEL = "shortapi/flux-1.0/text-to-image"
 REQUEST = FluxRequest(prompt="a fox", aspect_ratio="1:1", num_images=1, performance="schnell")
 BASE_URL = "https://api.shortapi.ai"
+PLAIN_POLL = PollPolicy(first_delay=2.0, gap_share=0.1, gap_min=0.4, learn=False)
 
 
 class Clock:
@@ -35,12 +36,12 @@ class Clock:
 
 
 def here(clock: Clock, base_url: str = BASE_URL, **changes: Any) -> Circumstances:
-    """Default policies and dice that change no poll wait and lengthen each retry by an eighth."""
+    """Plain policies and dice that change no poll wait and lengthen each retry by an eighth."""
     return Circumstances(
         **{
             "base_url": base_url,
             "loopback": False,
-            "poll": PollPolicy(),
+            "poll": PLAIN_POLL,
             "retry": RetryLimits(),
             "clock": clock,
             "dice": lambda: 0.5,
@@ -61,8 +62,14 @@ class Play:
 
     @property
     def waits(self) -> list[float]:
-        """The wait before each act."""
-        return [round(step.wait, 6) for step in self.steps if step.act is not None]
+        """The wait before each act, however many steps it was spread over."""
+        waits, waited = [], 0.0
+        for step in self.steps:
+            waited += step.wait
+            if step.act is not None:
+                waits.append(round(waited, 6))
+                waited = 0.0
+        return waits
 
     @property
     def paths(self) -> list[str]:

@@ -23,10 +23,12 @@ from langchain_shortapi_flux import (
     LedgerFailed,
     MemoryLedger,
     NotCreated,
+    RetryLimits,
     ShortAPIError,
     ShortAPIFlux,
     SqlLedger,
 )
+from langchain_shortapi_flux.pace import pace_of
 from langchain_shortapi_flux.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
@@ -311,7 +313,7 @@ async def until(condition: Callable[[], object]) -> None:
 async def test_a_create_that_was_cancelled_is_reported_and_not_bought_again(
     sandbox: Sandbox,
 ) -> None:
-    """Nobody read the answer: after the lease the next call learns that there may be a job."""
+    """Nobody read the answer: the next call learns at once that there may be a job."""
     sandbox.inject(Fault("create", "hold", seconds=30.0))
     flux = flux_on(sandbox, claim_lease=LEASE)
     buying = asyncio.create_task(flux.ainvoke(ASKED))
@@ -322,8 +324,23 @@ async def test_a_create_that_was_cancelled_is_reported_and_not_bought_again(
     with pytest.raises(CreateOutcomeUnknown) as caught:
         await flux.ainvoke(ASKED)
     assert caught.value.claimed_at is not None
-    assert time.time() >= caught.value.claimed_at + LEASE
     assert (len(sandbox.charges), creates(sandbox)) == (1, 1)
+
+
+async def test_a_back_off_that_was_cancelled_leaves_the_key_free(sandbox: Sandbox) -> None:
+    """Nothing was under way, so the next call may buy, and at once."""
+    sandbox.inject(Fault("create", "rate_limited"))
+    patient = RetryLimits(backoff_first=30.0, backoff_max=30.0)
+    flux = flux_on(sandbox, retry=patient, timeout=60.0)
+    buying = asyncio.create_task(flux.ainvoke(ASKED))
+    await until(lambda: sandbox.calls)
+    await until(lambda: pace_of(flux.base_url).held(time.monotonic()))
+    buying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await buying
+    pace_of.cache_clear()
+    assert (await flux.ainvoke(ASKED)).status == "succeeded"
+    assert (len(sandbox.charges), creates(sandbox)) == (1, 2)
 
 
 async def test_a_wait_that_was_cancelled_is_taken_up_again(sandbox: Sandbox) -> None:

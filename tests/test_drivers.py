@@ -55,6 +55,7 @@ from langchain_shortapi_flux.job_flow import buy_job
 from langchain_shortapi_flux.ledger import MemoryLedger
 from langchain_shortapi_flux.loop_session import _sessions, loop_session
 from langchain_shortapi_flux.sandbox import Fault, Sandbox
+from langchain_shortapi_flux.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,12 +93,14 @@ def drive(driver: str, flow: JobFlow, connection: Connection, clock: Clock) -> S
         wait(seconds)
 
     async def run_async() -> None:
-        async for job in aiohttp_driver.run(flow, connection, MemoryLedger(), await_):
+        async for job in aiohttp_driver.run(flow, connection, Surroundings(MemoryLedger()), await_):
             shown.jobs.append(job)
 
     try:
         if driver == "requests":
-            shown.jobs.extend(requests_driver.run(flow, connection, MemoryLedger(), wait))
+            shown.jobs.extend(
+                requests_driver.run(flow, connection, Surroundings(MemoryLedger()), wait)
+            )
         else:
             asyncio.run(run_async())
     except ShortAPIError as error:
@@ -596,7 +599,7 @@ async def test_an_async_create_rides_no_connection_that_was_idle_for_long(
 
 
 async def _hold_session(flux: ShortAPIFlux) -> None:
-    async with loop_session(flux._connection()):
+    async with loop_session(flux.connection()):
         await asyncio.Event().wait()
 
 

@@ -22,6 +22,7 @@ from langchain_core.tools import ToolException
 from langchain_shortapi_flux import errors
 from langchain_shortapi_flux.errors import (
     AuthenticationFailed,
+    BudgetExceeded,
     ConfigurationError,
     CreateOutcomeUnknown,
     DownloadFailed,
@@ -39,6 +40,7 @@ from langchain_shortapi_flux.errors import (
 
 NO_JOB_MADE = (
     ConfigurationError,
+    BudgetExceeded,
     InvalidRequest,
     AuthenticationFailed,
     InsufficientBalance,

@@ -18,23 +18,68 @@ MIDDLE = 0.5
 @pytest.mark.parametrize(
     ("queries", "elapsed", "seconds"),
     [
-        (0, 0.0, 2.0),  # first_delay
-        (0, 50.0, 2.0),  # still the first, however long create took
-        (1, 2.0, 0.4),  # a tenth would be 0.2: gap_min
-        (2, 8.0, 0.8),  # a tenth of what has passed
-        (9, 60.0, 6.0),
-        (40, 500.0, 10.0),  # a tenth would be 50: gap_max
+        (0, 0.0, 2.5),  # first_delay
+        (0, 50.0, 2.5),  # still the first, however long create took
+        (1, 2.5, 0.38),  # the share would be 0.21: gap_min
+        (2, 8.0, 0.68),  # a share of what has passed
+        (9, 60.0, 5.1),
+        (40, 500.0, 10.0),  # the share would be 42: gap_max
     ],
 )
-def test_gaps_are_a_tenth_of_the_time_elapsed(queries: int, elapsed: float, seconds: float) -> None:
+def test_gaps_are_a_share_of_the_time_elapsed(queries: int, elapsed: float, seconds: float) -> None:
     """The lag after a job's end is then a constant share of whatever the job took."""
     assert PollPolicy().wait(queries, elapsed, MIDDLE) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize(("dice", "seconds"), [(0.0, 1.8), (0.5, 2.0), (0.999999, 2.2)])
+@pytest.mark.parametrize(("dice", "seconds"), [(0.0, 2.375), (0.5, 2.5), (0.999999, 2.625)])
 def test_poll_jitter_goes_both_ways(dice: float, seconds: float) -> None:
     """Jobs that were started together must not query together."""
     assert PollPolicy().wait(0, 0.0, dice) == pytest.approx(seconds, rel=1e-5)
+    assert PollPolicy().wait(0, 0.0, dice, learned=5.0) == pytest.approx(2 * seconds, rel=1e-5)
+    gap = PollPolicy(gap_share=0.5).wait(1, 5.0, dice)
+    assert gap == pytest.approx(seconds, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("took", "seconds"),
+    [
+        (0.0, 2.0),
+        (0.15, 1.85),  # a round trip
+        (1.5, 0.5),  # a quarter of the gap is all that is left, and remains
+        (60.0, 0.5),  # a service in trouble is not asked without a pause
+    ],
+)
+def test_a_gap_runs_from_sending_to_sending(took: float, seconds: float) -> None:
+    """A slow round trip must not be waited twice."""
+    policy = PollPolicy(gap_min=2.0, jitter=0.0)
+    assert policy.wait(1, 5.0, MIDDLE, took=took) == pytest.approx(seconds)
+    assert PollPolicy.fixed(2.0).wait(1, 5.0, MIDDLE, took=took) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("policy", "learned", "seconds"),
+    [
+        (PollPolicy(jitter=0.0), None, 2.5),  # nothing known yet
+        (PollPolicy(jitter=0.0), 3.3, 3.3),
+        (PollPolicy(jitter=0.0), 40.0, 40.0),
+        (PollPolicy(jitter=0.0), 0.01, 0.38),  # never earlier than any later gap
+        (PollPolicy(first_delay=0.0, jitter=0.0), 0.01, 0.01),  # unless that was asked for
+        (PollPolicy(first_delay=1.0, gap_min=30.0, jitter=0.0), 5.0, 5.0),
+        (PollPolicy(first_delay=4.0, jitter=0.0), 3.3, 3.3),  # a start, not a promise
+        (PollPolicy(first_delay=4.0, learn=False, jitter=0.0), 3.3, 4.0),
+        (PollPolicy.fixed(3.0), 9.0, 3.0),
+    ],
+)
+def test_the_first_delay_is_the_learned_one_where_learning_is_on(
+    policy: PollPolicy, learned: float | None, seconds: float
+) -> None:
+    """``first_delay`` is where learning begins; ``learn=False`` makes it hold for every job."""
+    assert policy.wait(0, 0.0, MIDDLE, learned=learned) == seconds
+
+
+def test_what_was_learned_moves_the_first_query_alone() -> None:
+    """Later gaps follow from what this job has taken already."""
+    assert PollPolicy().wait(1, 8.0, MIDDLE, learned=40.0) == PollPolicy().wait(1, 8.0, MIDDLE)
 
 
 def test_a_gap_min_above_gap_max_wins() -> None:
@@ -45,8 +90,8 @@ def test_a_gap_min_above_gap_max_wins() -> None:
 @pytest.mark.parametrize("queries", [0, 1, 100])
 @pytest.mark.parametrize("dice", [0.0, 0.99])
 def test_a_fixed_schedule_is_fixed(queries: int, dice: float) -> None:
-    """``fixed`` promises the same wait each time, the first too, whatever the dice say."""
-    assert PollPolicy.fixed(3.0).wait(queries, 77.0, dice) == 3.0
+    """``fixed`` promises the same wait each time, the first too, whatever was learned."""
+    assert PollPolicy.fixed(3.0).wait(queries, 77.0, dice, learned=1.0) == 3.0
 
 
 @pytest.mark.parametrize(

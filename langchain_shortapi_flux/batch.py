@@ -1,0 +1,184 @@
+"""Many jobs at once, on one event loop: everything settles, and nothing that was paid for is lost.
+
+It knows LangChain's way with batches and what is to be kept of each job. How a job is bought is
+passed in; it knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Protocol
+
+from langchain_core.runnables.config import get_config_list
+
+from langchain_shortapi_flux.errors import Charge, ShortAPIError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+
+    from langchain_core.runnables import RunnableConfig
+
+    from langchain_shortapi_flux.flux_input import FluxInput
+    from langchain_shortapi_flux.job import FluxJob
+
+
+FAILURES_TOLD = 5
+"""How many failures of a batch are told in its error's text; all are in ``failures``."""
+
+
+class BatchFailed(ShortAPIError):
+    """Some jobs of a batch failed, or it was left early. Nothing that was paid for is lost.
+
+    Args:
+        outcomes: In input order: each finished job, each failure, None for one that was left
+            before it ended.
+        left: The last snapshot of each job that was bought and left before it ended, by its place
+            in the inputs.
+
+    Attributes:
+        outcomes: As above.
+        jobs: The finished jobs, by place.
+        failures: The failures, by place.
+        left: As above. ``ShortAPIFlux.follow`` picks each of them up, free.
+    """
+
+    def __init__(
+        self,
+        outcomes: Sequence[FluxJob | Exception | None],
+        left: Mapping[int, FluxJob] | None = None,
+    ) -> None:
+        self.outcomes = list(outcomes)
+        self.left = dict(left or {})
+        self.failures: dict[int, Exception] = {}
+        self.jobs: dict[int, FluxJob] = {}
+        for place, outcome in enumerate(self.outcomes):
+            if isinstance(outcome, Exception):
+                self.failures[place] = outcome
+            elif outcome is not None:
+                self.jobs[place] = outcome
+        super().__init__(self._text(), charge=self._charge())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by what it carries."""
+        return (type(self), (self.outcomes, self.left))
+
+    def _text(self) -> str:
+        kinds = Counter(type(error).__name__ for error in self.failures.values())
+        named = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "none"
+        text = (
+            f"{len(self.jobs)} of {len(self.outcomes)} jobs have their pictures (in .jobs); "
+            f"failed: {named} (in .failures)"
+        )
+        if unended := len(self.outcomes) - len(self.jobs) - len(self.failures):
+            ids = ", ".join(job.job_id for job in self.left.values()) or "none"
+            text += f"; {unended} were left before they ended, of which were bought: {ids}"
+        told = [f"[{place}] {error}" for place, error in self.failures.items()][:FAILURES_TOLD]
+        return "; ".join([text, *told])
+
+    def _charge(self) -> Charge:
+        charges = {getattr(error, "charge", "unknown") for error in self.failures.values()}
+        if "unknown" in charges or len(self.jobs) + len(self.failures) < len(self.outcomes):
+            return "unknown"
+        return "charged" if self.jobs or self.left or charges - {"none"} else "none"
+
+
+class Buy(Protocol):
+    """How one job is bought and followed, telling ``see`` of every snapshot."""
+
+    async def __call__(
+        self, input: FluxInput, config: RunnableConfig, see: Callable[[FluxJob], None]
+    ) -> FluxJob:
+        """Give the finished job."""
+
+
+class Batch:
+    """The jobs of one call of ``abatch`` or ``abatch_as_completed``.
+
+    Args:
+        inputs: One for each job.
+        config: One for all, or one for each. Its ``max_concurrency`` bounds how many jobs are in
+            flight at a time; a job's own ``timeout`` begins when its turn comes.
+        buy: How one is bought.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[FluxInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None,
+        buy: Buy,
+    ) -> None:
+        self._inputs = inputs
+        self._configs = get_config_list(config, len(inputs))
+        self._buy = buy
+        at_once = self._configs[0].get("max_concurrency") if inputs else None
+        self._gate: AbstractAsyncContextManager[Any] = (
+            asyncio.Semaphore(at_once) if at_once else nullcontext()
+        )
+        self._seen: dict[int, FluxJob] = {}
+        self._outcomes: dict[int, FluxJob | Exception] = {}
+
+    async def run(self, *, return_exceptions: bool) -> list[Any]:
+        """Every outcome in input order, once all have settled.
+
+        Raises:
+            BatchFailed: One or more failed, and ``return_exceptions`` is off.
+        """
+        async for _ in self.as_completed(return_exceptions=return_exceptions):
+            pass
+        return [self._outcomes[index] for index in range(len(self._inputs))]
+
+    async def as_completed(
+        self, *, return_exceptions: bool
+    ) -> AsyncGenerator[tuple[int, FluxJob | Exception]]:
+        """Each outcome as it comes, with its place in the inputs.
+
+        Raises:
+            BatchFailed: At the end, where one or more failed and ``return_exceptions`` is off.
+        """
+        settled: asyncio.Queue[int] = asyncio.Queue()
+        tasks = [
+            asyncio.create_task(self._settle(index, settled)) for index in range(len(self._inputs))
+        ]
+        try:
+            for _ in tasks:
+                index = await settled.get()
+                await tasks[index]  # raises only what is no Exception: the batch is to be left
+                outcome = self._outcomes[index]
+                if return_exceptions or not isinstance(outcome, Exception):
+                    yield index, outcome
+        except asyncio.CancelledError as left:
+            await self._stop(tasks)
+            left.__cause__ = self.report()
+            raise
+        finally:
+            await self._stop(tasks)
+        if not return_exceptions and (failed := self.report()).failures:
+            raise failed
+
+    def report(self) -> BatchFailed:
+        """What there is to say of the jobs so far: finished, failed, and left while they ran."""
+        return BatchFailed(
+            [self._outcomes.get(index) for index in range(len(self._inputs))],
+            {index: job for index, job in self._seen.items() if index not in self._outcomes},
+        )
+
+    async def _settle(self, index: int, settled: asyncio.Queue[int]) -> None:
+        def see(job: FluxJob) -> None:
+            self._seen[index] = job
+
+        try:
+            async with self._gate:
+                job = await self._buy(self._inputs[index], self._configs[index], see)
+            self._outcomes[index] = job
+        except Exception as error:  # noqa: BLE001 - it is the caller's, in its place
+            self._outcomes[index] = error
+        finally:
+            settled.put_nowait(index)
+
+    async def _stop(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        left = [task for task in tasks if not task.done()]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)

@@ -1,0 +1,86 @@
+"""What a driver performs besides HTTP: noting in the ledger, asking the rate limiter for a turn.
+
+It knows who keeps and who limits, how each is asked from blocking and from async code, and nothing
+of jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+from langchain_shortapi_flux.flow_steps import Acquire, Turn
+from langchain_shortapi_flux.ledger import perform_ledger_act
+
+if TYPE_CHECKING:
+    from langchain_core.rate_limiters import BaseRateLimiter
+
+    from langchain_shortapi_flux.flow_steps import Answer
+    from langchain_shortapi_flux.ledger import Ledger, LedgerAct
+
+
+class Surroundings:
+    """The ledger and the rate limiter of one run of a flow.
+
+    Args:
+        ledger: Who keeps what was bought.
+        rate_limiter: Who is asked before each create; None where nobody is.
+    """
+
+    def __init__(self, ledger: Ledger, rate_limiter: BaseRateLimiter | None = None) -> None:
+        self._ledger = ledger
+        self._rate_limiter = rate_limiter
+        self._noted = threading.Event()
+        self._noted.set()
+
+    def perform(self, act: LedgerAct | Acquire | None) -> Answer | None:
+        """Perform an act, blocking. Nothing comes of no act."""
+        if act is None:
+            return None
+        if not isinstance(act, Acquire):
+            return perform_ledger_act(self._ledger, act)
+        try:
+            return Turn(self._rate_limiter is None or self._rate_limiter.acquire(blocking=False))
+        except Exception as error:  # noqa: BLE001 - a limiter's own errors, of whatever library
+            return Turn(granted=False, trouble=type(error).__name__)
+
+    async def aperform(self, act: LedgerAct | Acquire | None) -> Answer | None:
+        """The async twin of ``perform``: a blocking ledger is asked in a thread."""
+        if act is None:
+            return None
+        if isinstance(act, Acquire):
+            return await self._acquire()
+        if not self._ledger.blocking:
+            return perform_ledger_act(self._ledger, act)
+        # Once begun it is carried through, also if this task is cancelled: one that waits for a
+        # free thread would otherwise never be noted.
+        return await asyncio.shield(self._note(act))
+
+    def leave(self, act: LedgerAct) -> None:
+        """Perform an act without holding the running event loop, and wait for nothing."""
+        if self._ledger.blocking:
+            self._note(act)
+        else:
+            perform_ledger_act(self._ledger, act)
+
+    def _note(self, act: LedgerAct) -> asyncio.Future[Answer | None]:
+        before, done = self._noted, threading.Event()
+        self._noted = done
+
+        def note() -> Answer | None:
+            # One that was left while it was under way may be in another thread still.
+            before.wait()
+            try:
+                return perform_ledger_act(self._ledger, act)
+            finally:
+                done.set()
+
+        return asyncio.get_running_loop().run_in_executor(None, note)
+
+    async def _acquire(self) -> Turn:
+        try:
+            limiter = self._rate_limiter
+            return Turn(limiter is None or await limiter.aacquire(blocking=False))
+        except Exception as error:  # noqa: BLE001 - as above
+            return Turn(granted=False, trouble=type(error).__name__)

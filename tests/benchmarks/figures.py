@@ -1,0 +1,288 @@
+"""Thousands of jobs on one event loop, beside bare aiohttp and requests in threads: the figures.
+
+Run::
+
+    python tests/benchmarks/figures.py            # medians of three, about ten minutes
+    python tests/benchmarks/figures.py --quick    # one run of each, without the 5,000
+
+Every measurement is a process of its own, and so is the server; jobs take 3 to 5 s. Each way in is
+warmed up with one job. "Bare" does the same calls on the same schedule, and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import requests
+from job_server import KEY, JobServer
+from langchain_core.callbacks import BaseCallbackHandler
+
+from langchain_shortapi_flux import PollPolicy, ShortAPIFlux, ShortAPIFluxTool
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+POLL = PollPolicy(learn=False)
+PROMPT = "a red fox in the snow"
+BODY = {"model": "shortapi/flux-1.0/text-to-image", "args": {"prompt": PROMPT}}
+HEADERS = {"Authorization": f"Bearer {KEY}"}
+CAP_500, CAP_5000 = 500.0, 2_500.0
+"""Queries per second: the default, and what 5,000 jobs were run with."""
+ONE_JOB_RUNS = 30
+ONE_JOB_POLL = PollPolicy.fixed(0.05)
+TRACED_JOBS = 100
+
+
+async def bare_aiohttp(base_url: str, count: int, sockets: int) -> list[int]:
+    """How often each job was queried."""
+    api = f"{base_url}/api/v1/job"
+    connector = aiohttp.TCPConnector(limit=sockets)
+    async with aiohttp.ClientSession(headers=HEADERS, connector=connector) as session:
+
+        async def one() -> int:
+            async with session.post(f"{api}/create", json=BODY) as reply:
+                job_id = (await reply.json())["data"]["job_id"]
+            created, queries, took = time.monotonic(), 0, 0.0
+            while True:
+                waited = time.monotonic() - created
+                await asyncio.sleep(POLL.wait(queries, waited, random.random(), took=took))
+                sent = time.monotonic()
+                async with session.get(f"{api}/query?id={job_id}") as reply:
+                    record = (await reply.json())["data"]
+                took, queries = time.monotonic() - sent, queries + 1
+                if record["status"] == 2:
+                    return queries
+
+        return await asyncio.gather(*(one() for _ in range(count)))
+
+
+def bare_requests(base_url: str, poll: PollPolicy = POLL) -> int:
+    """How often one job was queried."""
+    api = f"{base_url}/api/v1/job"
+    with requests.Session() as session:
+        session.headers.update(HEADERS)
+        session.trust_env = False
+        job_id = session.post(f"{api}/create", json=BODY).json()["data"]["job_id"]
+        created, queries, took = time.monotonic(), 0, 0.0
+        while True:
+            waited = time.monotonic() - created
+            time.sleep(poll.wait(queries, waited, random.random(), took=took))
+            sent = time.monotonic()
+            record = session.get(f"{api}/query?id={job_id}").json()["data"]
+            took, queries = time.monotonic() - sent, queries + 1
+            if record["status"] == 2:
+                return queries
+
+
+def flux_at(base_url: str, **fields: Any) -> ShortAPIFlux:
+    """The pack, as it comes, on that server."""
+    return ShortAPIFlux(**{"base_url": base_url, "api_key": KEY, "poll": POLL, **fields})
+
+
+def resident(field: str) -> float:
+    """Memory of this process in MiB, now (``VmRSS``) or at its peak (``VmHWM``)."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = [line for line in status.splitlines() if line.startswith(f"{field}:")]
+    return int(line.split()[1]) / 1024
+
+
+def measured(work: Callable[[], list[int]]) -> dict[str, float]:
+    """What a piece of work took; it gives how often each job was queried."""
+    before, wall, cpu = resident("VmRSS"), time.monotonic(), time.process_time()
+    queries = work()
+    wall, cpu = time.monotonic() - wall, time.process_time() - cpu
+    return {
+        "wall": wall,
+        "cpu": 1000 * cpu / len(queries),
+        "queries": statistics.mean(queries),
+        "growth": resident("VmHWM") - before,
+        "ok": len(queries),
+    }
+
+
+async def _async(
+    way: Callable[[int], Awaitable[list[int]]], count: int
+) -> tuple[float, float, list[int], float]:
+    await way(1)
+    before, wall, cpu = resident("VmRSS"), time.monotonic(), time.process_time()
+    queries = await way(count)
+    wall, cpu = time.monotonic() - wall, time.process_time() - cpu
+    return wall, cpu, queries, resident("VmHWM") - before
+
+
+def run_one(name: str, count: int, round_trip: float, sockets: int, cap: float) -> dict[str, Any]:
+    """One measurement, in this process."""
+    with JobServer(count + 1, round_trip=round_trip) as server:
+        flux = flux_at(server.base_url, max_connections=sockets, max_queries_per_second=cap)
+
+        async def through_abatch(jobs: int) -> list[int]:
+            return [job.queries for job in await flux.abatch([PROMPT] * jobs)]
+
+        async def through_aiohttp(jobs: int) -> list[int]:
+            return await bare_aiohttp(server.base_url, jobs, sockets)
+
+        if name in ("abatch", "bare aiohttp"):
+            way = through_abatch if name == "abatch" else through_aiohttp
+            wall, cpu, queries, growth = asyncio.run(_async(way, count))
+            found: dict[str, Any] = {
+                "wall": wall,
+                "cpu": 1000 * cpu / count,
+                "queries": statistics.mean(queries),
+                "growth": growth,
+                "ok": len(queries),
+            }
+        elif name == "batch":
+            flux.batch([PROMPT])
+            found = measured(lambda: [job.queries for job in flux.batch([PROMPT] * count)])
+        else:
+            bare_requests(server.base_url)
+
+            def in_threads() -> list[int]:
+                with ThreadPoolExecutor(count) as pool:
+                    return list(pool.map(bare_requests, [server.base_url] * count))
+
+            found = measured(in_threads)
+        found["threads"] = threading.active_count()
+    return found | {"slowest": server.slowest, "sockets": server.peak_sockets}
+
+
+def one_job() -> dict[str, float]:
+    """CPU of one ``invoke`` and of a bare ``requests`` loop, in ms, on the same schedule."""
+    took: dict[str, list[float]] = {"invoke": [], "requests": []}
+    with JobServer(2 * ONE_JOB_RUNS + 3, "0.3") as server:
+        flux = flux_at(server.base_url, poll=ONE_JOB_POLL)
+        ways: dict[str, Callable[[], object]] = {
+            "invoke": lambda: flux.invoke(PROMPT),
+            "requests": lambda: bare_requests(server.base_url, ONE_JOB_POLL),
+        }
+        for way in ways.values():
+            way()
+        for _ in range(ONE_JOB_RUNS):
+            for name, way in ways.items():
+                cpu = time.process_time()
+                way()
+                took[name].append(1000 * (time.process_time() - cpu))
+    return {name: statistics.median(each) for name, each in took.items()}
+
+
+class _Listener(BaseCallbackHandler):
+    run_inline = True
+
+    def __init__(self) -> None:
+        self.events = 0
+
+    def on_custom_event(self, *_: Any, **__: Any) -> None:
+        self.events += 1
+
+
+def traced() -> dict[str, float]:
+    """What a snapshot costs on its way to a listener, in ms of CPU."""
+    with JobServer(3 * TRACED_JOBS + 1) as server:
+        tool, listener = ShortAPIFluxTool(flux=flux_at(server.base_url)), _Listener()
+        ask = {"type": "tool_call", "id": "1", "name": tool.name, "args": {"prompt": PROMPT}}
+
+        async def calls(count: int, **config: Any) -> float:
+            cpu = time.process_time()
+            await asyncio.gather(*(tool.ainvoke(ask, config or None) for _ in range(count)))  # type: ignore[arg-type]
+            return 1000 * (time.process_time() - cpu)
+
+        async def both() -> tuple[float, float]:
+            await calls(1)
+            plain = await calls(TRACED_JOBS)
+            return plain, await calls(TRACED_JOBS, callbacks=[listener])
+
+        plain, listened = asyncio.run(both())
+    return {"ms": (listened - plain) / listener.events, "snapshots": listener.events}
+
+
+def measure(name: str, runs: int, *arguments: object) -> dict[str, Any]:
+    """Medians over processes."""
+    found = []
+    for _ in range(runs):
+        command = [sys.executable, __file__, "--one", name, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found.append(json.loads(done.stdout))
+    return {key: statistics.median(one[key] for one in found) for key in found[0]}
+
+
+def line(name: str, found: dict[str, Any]) -> str:
+    """One row."""
+    return (
+        f"{name:24}{found['ok']:6.0f}{found['wall']:8.2f}{found['wall'] - found['slowest']:9.2f}"
+        f"{found['queries']:10.2f}{found['cpu']:9.2f}{found['growth']:12.1f}{found['sockets']:9.0f}"
+    )
+
+
+def table(count: int, runs: int, ways: tuple[str, ...], round_trip: float, cap: float) -> None:
+    """All ways with that many jobs, and how ours compare with the bare one."""
+    print(
+        f"\n{count:,} jobs of 3 to 5 s, round trip {1000 * round_trip:.0f} ms, at most "
+        f"{cap:,.0f} queries/s\n"
+        f"{'':24}{'ok':>6}{'wall s':>8}{'over s':>9}{'queries':>10}{'CPU ms':>9}{'growth MiB':>12}"
+        f"{'sockets':>9}",
+        flush=True,
+    )
+    rows = {}
+    for name in ways:
+        rows[name] = measure(name, runs, count, round_trip, 64, cap)
+        print(line(name, rows[name]), flush=True)
+    if round_trip == 0 and count <= 500:
+        found = measure("abatch", runs, count, round_trip, 16, cap)
+        print(line("abatch, 16 sockets", found), flush=True)
+    for name in ("abatch", "batch"):
+        if name in rows:
+            ratio = rows[name]["cpu"] / rows["bare aiohttp"]["cpu"]
+            print(f"CPU of {name} over bare aiohttp: {ratio:.2f}", flush=True)
+
+
+def main() -> None:
+    """Print all tables, or run one measurement and print it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.one:
+        name, *numbers = asked.one
+        if name == "one job":
+            print(json.dumps(one_job()))
+        elif name == "traced":
+            print(json.dumps(traced()))
+        else:
+            count, round_trip, sockets, cap = numbers
+            found = run_one(name, int(count), float(round_trip), int(sockets), float(cap))
+            print(json.dumps(found))
+        return
+    print(
+        f"Python {platform.python_version()}, {os.cpu_count()} cores, aiohttp {aiohttp.__version__}"
+    )
+    runs = 1 if asked.quick else 3
+    for round_trip in (0.0, 0.15):
+        ways = ("bare aiohttp", "abatch", "batch", "requests in threads")
+        table(500, runs, ways, round_trip, CAP_500)
+        if not asked.quick:
+            table(5_000, runs, ("bare aiohttp", "abatch"), round_trip, CAP_5000)
+    single = measure("one job", runs)
+    print(
+        f"\none job: invoke {single['invoke']:.2f} ms of CPU, bare requests "
+        f"{single['requests']:.2f} ms: {single['invoke'] - single['requests']:.2f} ms more"
+    )
+    snapshot = measure("traced", runs)
+    print(f"a snapshot on its way to a callback handler: {snapshot['ms']:.2f} ms of CPU")
+
+
+if __name__ == "__main__":
+    main()

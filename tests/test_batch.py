@@ -1,0 +1,413 @@
+"""Many jobs at once: all in flight together, all settled, nothing paid for is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.prompts import PromptTemplate
+from langchain_core.rate_limiters import BaseRateLimiter
+from quick_flux import flux_on
+
+from langchain_shortapi_flux import (
+    BatchFailed,
+    ConfigurationError,
+    FluxJob,
+    InvalidRequest,
+    JobFailed,
+    MemoryLedger,
+    RateLimited,
+    ShortAPIFlux,
+)
+from langchain_shortapi_flux.sandbox import Fault, Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from langchain_shortapi_flux.ledger import Entry
+
+PROMPTS = [f"fox number {number}" for number in range(30)]
+HOWS = ("batch", "abatch", "batch_as_completed", "abatch_as_completed")
+
+
+def call(flux: Any, how: str, inputs: list[Any], config: Any = None, **options: Any) -> list[Any]:
+    """Every outcome in input order, by whichever of the four ways."""
+
+    async def run() -> list[Any]:
+        if how == "abatch":
+            return list(await flux.abatch(inputs, config, **options))
+        pairs = flux.abatch_as_completed(inputs, config, **options)
+        return _in_order([pair async for pair in pairs])
+
+    if how == "batch":
+        return list(flux.batch(inputs, config, **options))
+    if how == "batch_as_completed":
+        return _in_order(list(flux.batch_as_completed(inputs, config, **options)))
+    return asyncio.run(run())
+
+
+def _in_order(pairs: list[tuple[int, Any]]) -> list[Any]:
+    places = [place for place, _ in pairs]
+    assert sorted(places) == list(range(len(pairs)))
+    return [outcome for _, outcome in sorted(pairs, key=lambda pair: pair[0])]
+
+
+def creates(sandbox: Sandbox) -> int:
+    return sum(call.on == "create" for call in sandbox.calls)
+
+
+def held(flux: ShortAPIFlux) -> dict[str, Entry]:
+    """What the ledger knows of jobs that have not ended."""
+    assert isinstance(flux.ledger, MemoryLedger)
+    return flux.ledger._open
+
+
+class InFlight(BaseCallbackHandler):
+    """Counts how many runs there are at a time."""
+
+    run_inline = True
+
+    def __init__(self, at: Callable[[int], None] = lambda _: None) -> None:
+        self.now, self.peak, self.at = 0, 0, at
+        self.lock = threading.Lock()
+
+    def on_chain_start(self, *_: Any, **__: Any) -> None:
+        with self.lock:
+            self.now += 1
+            self.peak = max(self.peak, self.now)
+        self.at(self.now)
+
+    def on_chain_end(self, *_: Any, **__: Any) -> None:
+        with self.lock:
+            self.now -= 1
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """No thread is there afterwards that was not before."""
+    before = set(threading.enumerate())
+    yield
+    assert [thread.name for thread in set(threading.enumerate()) - before] == []
+
+
+# --- together -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_every_input_gets_its_job_in_its_place(
+    sandbox: Sandbox, how: str, nothing_left: None
+) -> None:
+    """Blocking and async, at once and as they come."""
+    jobs = call(flux_on(sandbox), how, PROMPTS)
+    assert [job.request.prompt for job in jobs] == PROMPTS
+    assert {job.status for job in jobs} == {"succeeded"}
+    assert len(sandbox.charges) == len(PROMPTS)
+    assert {job.job_id for job in jobs} == {job.job_id for job in sandbox.jobs}
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_all_jobs_are_in_flight_together(sandbox: Sandbox, how: str) -> None:
+    """None ends before the last one was bought: in turns this would never end."""
+    sandbox.inject(Fault("create", "job_never_ends", times=len(PROMPTS)))
+
+    def finish_once_all_are_there() -> None:
+        while len(sandbox.jobs) < len(PROMPTS):
+            all_there.wait(0.005)
+        sandbox.finish()
+
+    all_there = threading.Event()
+    finisher = threading.Thread(target=finish_once_all_are_there)
+    finisher.start()
+    try:
+        jobs = call(flux_on(sandbox), how, PROMPTS)
+    finally:
+        finisher.join()
+    assert {job.status for job in jobs} == {"succeeded"}
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_max_concurrency_is_honoured(sandbox: Sandbox, how: str) -> None:
+    """Three at a time, and all of them in the end."""
+    handler = InFlight()
+    config = {"max_concurrency": 3, "callbacks": [handler]}
+    assert len(call(flux_on(sandbox), how, PROMPTS, config)) == len(PROMPTS)
+    assert handler.peak == 3
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_no_input_is_no_job(sandbox: Sandbox, how: str) -> None:
+    """As in LangChain."""
+    assert call(flux_on(sandbox), how, []) == []
+    assert creates(sandbox) == 0
+
+
+async def test_the_blocking_batch_works_where_a_loop_is_running(sandbox: Sandbox) -> None:
+    """As in a notebook's cell."""
+    assert len(flux_on(sandbox).batch(PROMPTS[:3])) == 3
+
+
+def test_each_job_has_its_own_config(sandbox: Sandbox) -> None:
+    """One config for each input, and keyword options for all."""
+    keys = [{"configurable": {"request_key": key}} for key in ("one", "two", "one")]
+    flux = flux_on(sandbox)
+    jobs = flux.batch(["a fox"] * 3, keys, aspect_ratio="16:9")  # type: ignore[arg-type]
+    assert jobs[0].job_id == jobs[2].job_id != jobs[1].job_id
+    assert {job.request.aspect_ratio for job in jobs if job.request} == {"16:9"}
+    assert len(sandbox.charges) == 2
+
+
+def test_a_chain_is_batched_through(sandbox: Sandbox) -> None:
+    """``(prompt | flux).batch`` takes the same way."""
+    chain = PromptTemplate.from_template("a {animal}") | flux_on(sandbox)
+    jobs = chain.batch([{"animal": "fox"}, {"animal": "owl"}])
+    assert [job.request.prompt for job in jobs if job.request] == ["a fox", "a owl"]
+
+
+def test_several_loops_and_threads_at_once(sandbox: Sandbox, nothing_left: None) -> None:
+    """One Runnable, used from everywhere."""
+    flux, got = flux_on(sandbox), []
+    threads = [
+        threading.Thread(target=lambda how=how: got.extend(call(flux, how, PROMPTS)))
+        for how in HOWS
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({job.job_id for job in got}) == len(sandbox.charges) == 4 * len(PROMPTS)
+
+
+# --- failures -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_one_failure_never_loses_the_others(sandbox: Sandbox, how: str) -> None:
+    """All settle; the error carries every job and every failure, in input order."""
+    inputs = ["a fox", "", "an owl", {"prompt": "a hare", "num_images": 3}]
+    with pytest.raises(BatchFailed) as caught:
+        call(flux_on(sandbox), how, inputs)
+    failed = caught.value
+    assert [type(outcome) for outcome in failed.outcomes] == [
+        *(FluxJob, InvalidRequest, FluxJob, InvalidRequest),
+    ]
+    assert {place: job.request.prompt for place, job in failed.jobs.items() if job.request} == {
+        0: "a fox",
+        2: "an owl",
+    }
+    assert sorted(failed.failures) == [1, 3]
+    assert "2 of 4 jobs have their pictures" in str(failed)
+    assert "failed: 2 InvalidRequest" in str(failed)
+    assert "[3] invalid request: num_images=3" in str(failed)
+    assert (failed.charge, failed.is_retryable, failed.left) == ("charged", False, {})
+    assert len(sandbox.charges) == 2
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_failures_come_in_their_place_where_that_is_asked_for(sandbox: Sandbox, how: str) -> None:
+    """``return_exceptions``, as in LangChain."""
+    sandbox.inject(Fault("create", "job_fails", info="moderated"))
+    outcomes = call(flux_on(sandbox), how, ["a fox", "an owl", "a hare"], return_exceptions=True)
+    failed = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    assert [type(error) for error in failed] == [JobFailed]
+    assert sum(isinstance(outcome, FluxJob) for outcome in outcomes) == 2
+
+
+def test_what_succeeds_is_given_before_a_failure_is_raised(sandbox: Sandbox) -> None:
+    """Whoever takes jobs as they come has them, whatever becomes of the rest."""
+    got: list[tuple[int, FluxJob]] = []
+    with pytest.raises(BatchFailed):
+        got.extend(flux_on(sandbox).batch_as_completed(["", "a fox", "an owl"]))
+    assert sorted((place, job.status) for place, job in got) == [
+        (1, "succeeded"),
+        (2, "succeeded"),
+    ]
+
+
+def test_nothing_bought_is_nothing_charged(sandbox: Sandbox) -> None:
+    """The error's charge is as bad as the worst of its parts."""
+    flux = flux_on(sandbox)
+    with pytest.raises(BatchFailed) as caught:
+        flux.batch(["", " "])
+    assert caught.value.charge == "none"
+    sandbox.inject(Fault("create", "drop_after"))
+    with pytest.raises(BatchFailed) as caught:
+        flux.batch(["a fox"])
+    assert caught.value.charge == "unknown"
+
+
+def test_a_batch_that_failed_goes_to_another_process_whole(sandbox: Sandbox) -> None:
+    """Pickled, it still carries everything."""
+    with pytest.raises(BatchFailed) as caught:
+        flux_on(sandbox).batch(["a fox", ""])
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value)
+    assert again.jobs == caught.value.jobs
+    assert [str(error) for error in again.failures.values()] == [
+        str(error) for error in caught.value.failures.values()
+    ]
+
+
+def test_a_batch_that_is_retried_buys_only_what_was_not_created(sandbox: Sandbox) -> None:
+    """``with_retry`` asks for failures in place and repeats those that are safe to repeat."""
+    sandbox.inject(Fault("create", "code_3000", times=4))
+    retried = flux_on(sandbox).with_retry(wait_exponential_jitter=False)
+    jobs = retried.batch(["a fox", "an owl", "a hare"], {"max_concurrency": 1})
+    assert [job.status for job in jobs] == ["succeeded"] * 3
+    assert len(sandbox.charges) == 3
+
+
+# --- left early ---------------------------------------------------------------------------------
+
+
+async def _all_bought(sandbox: Sandbox, count: int) -> None:
+    while sum(call.on == "query" for call in sandbox.calls) < count:  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+
+
+async def test_a_cancelled_batch_names_what_was_bought(sandbox: Sandbox) -> None:
+    """In the error's cause, and in the ledger, though no job had a key."""
+    sandbox.inject(Fault("create", "job_never_ends", times=5))
+    flux = flux_on(sandbox)
+    batch = asyncio.create_task(flux.abatch(PROMPTS[:5]))
+    await _all_bought(sandbox, 50)
+    batch.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await batch
+    left = caught.value.__cause__
+    assert isinstance(left, BatchFailed)
+    ids = {job.job_id for job in sandbox.jobs}
+    assert {job.job_id for job in left.left.values()} == ids
+    assert all(job_id in str(left) for job_id in ids)
+    assert left.charge == "unknown"
+    assert {entry.job_id for entry in held(flux).values()} == ids
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    while sandbox.open_connections:  # noqa: ASYNC110 - the other side notices in its own time
+        await asyncio.sleep(0.005)
+
+
+def test_an_interrupted_batch_names_what_was_bought(sandbox: Sandbox, nothing_left: None) -> None:
+    """Ctrl-C in a blocking batch: the same, on the ``KeyboardInterrupt``."""
+    sandbox.inject(Fault("create", "job_never_ends", times=5))
+    flux = flux_on(sandbox)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupt() -> None:
+        asyncio.run(_all_bought(sandbox, 50))
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    interrupter = threading.Thread(target=interrupt)
+    try:
+        interrupter.start()
+        with pytest.raises(KeyboardInterrupt) as caught:
+            flux.batch(PROMPTS[:5])
+    finally:
+        interrupter.join()
+        signal.signal(signal.SIGINT, before)
+    left = caught.value.__cause__
+    assert isinstance(left, BatchFailed)
+    assert {job.job_id for job in left.left.values()} == {job.job_id for job in sandbox.jobs}
+    assert len(held(flux)) == 5
+
+
+def test_who_takes_the_first_and_leaves_stops_the_rest(
+    sandbox: Sandbox, nothing_left: None
+) -> None:
+    """``break`` cancels what runs and leaves no thread; the ledger has what was bought."""
+    sandbox.inject(Fault("create", "job_never_ends", times=2))
+    flux = flux_on(sandbox)
+    for _place, job in flux.batch_as_completed(PROMPTS[:3]):
+        assert job.status == "succeeded"
+        break
+    assert len(held(flux)) == len(sandbox.charges) - 1
+
+
+# --- rate limiter and deadline --------------------------------------------------------------------
+
+
+class Turns(BaseRateLimiter):
+    """Gives as many turns as it has, and counts how often it was asked."""
+
+    def __init__(self, turns: int) -> None:
+        self.turns, self.asked = turns, 0
+
+    def acquire(self, *, blocking: bool = True) -> bool:
+        assert not blocking, "nobody may be held by a limiter beyond a deadline"
+        self.asked += 1
+        self.turns -= 1
+        return self.turns >= 0
+
+    async def aacquire(self, *, blocking: bool = True) -> bool:
+        return self.acquire(blocking=blocking)
+
+
+@pytest.mark.parametrize("how", ["invoke", *HOWS])
+def test_a_rate_limiter_is_asked_once_before_each_create(sandbox: Sandbox, how: str) -> None:
+    """And never before a query."""
+    sandbox.inject(Fault("query", "error", times=3))
+    limiter = Turns(100)
+    flux = flux_on(sandbox, rate_limiter=limiter)
+    if how == "invoke":
+        flux.invoke(PROMPTS[0])
+    else:
+        call(flux, how, PROMPTS)
+    assert limiter.asked == creates(sandbox) == len(sandbox.charges)
+
+
+def test_a_create_that_is_repeated_takes_another_turn(sandbox: Sandbox) -> None:
+    """Each request that the limiter is there for."""
+    sandbox.inject(Fault("create", "rate_limited"))
+    limiter = Turns(100)
+    flux_on(sandbox, rate_limiter=limiter).invoke("a fox")
+    assert limiter.asked == creates(sandbox) == 2
+
+
+@pytest.mark.parametrize("how", ["invoke", *HOWS])
+def test_a_job_whose_turn_comes_after_the_deadline_is_not_created(
+    sandbox: Sandbox, how: str
+) -> None:
+    """A deadline never starts work."""
+    flux = flux_on(sandbox, rate_limiter=Turns(1), timeout=0.3)
+    flux.invoke("a fox")
+    with pytest.raises((RateLimited, BatchFailed)) as caught:
+        flux.invoke("an owl") if how == "invoke" else call(flux, how, ["an owl", "a hare"])
+    assert "rate_limiter gave no turn within 0.3 s; nothing was sent" in str(caught.value)
+    assert caught.value.charge == "none"
+    assert creates(sandbox) == 1
+
+
+def test_a_key_known_already_takes_no_turn(sandbox: Sandbox) -> None:
+    """Nothing is created, so nothing is asked."""
+    limiter = Turns(100)
+    flux = flux_on(sandbox, rate_limiter=limiter)
+    jobs = [flux.invoke("a fox", request_key="one") for _ in range(3)]
+    assert len({job.job_id for job in jobs}) == limiter.asked == 1
+
+
+class Broken(Turns):
+    """A limiter whose server is away."""
+
+    def acquire(self, *, blocking: bool = True) -> bool:
+        raise OSError("redis://:password@somewhere is away")
+
+
+@pytest.mark.parametrize("how", ["invoke", "batch"])
+def test_a_limiter_that_breaks_is_told_and_nothing_is_bought(sandbox: Sandbox, how: str) -> None:
+    """Never somebody else's traceback, and never its text, which may hold a password."""
+    flux = flux_on(sandbox, rate_limiter=Broken(1))
+    with pytest.raises((ConfigurationError, BatchFailed)) as caught:
+        flux.invoke("a fox") if how == "invoke" else flux.batch(["a fox"])
+    assert "rate_limiter broke (OSError); nothing was sent" in str(caught.value)
+    assert "password" not in str(caught.value)
+    assert creates(sandbox) == 0
+
+
+def test_copies_share_the_limiter(sandbox: Sandbox) -> None:
+    """As they share the ledger."""
+    limiter = Turns(100)
+    flux: Any = ShortAPIFlux(rate_limiter=limiter, api_key="x", base_url=sandbox.base_url)
+    assert flux.model_copy().rate_limiter is limiter
