@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 from langchain_shortapi_flux.version import __version__
 
 if TYPE_CHECKING:
+    from langchain_shortapi_flux.batch import BatchFailed
+    from langchain_shortapi_flux.callback import CallbackReceiver
     from langchain_shortapi_flux.errors import (
         AuthenticationFailed,
+        BudgetExceeded,
         ConfigurationError,
         CreateOutcomeUnknown,
         DownloadFailed,
@@ -28,8 +31,12 @@ if TYPE_CHECKING:
     from langchain_shortapi_flux.flux_input import FluxInput
     from langchain_shortapi_flux.get_job_tool import FluxGetJobTool
     from langchain_shortapi_flux.job import FluxImage, FluxJob, FluxRequest
+    from langchain_shortapi_flux.learned_delay import learned_delays
     from langchain_shortapi_flux.ledger import Ledger, MemoryLedger
+    from langchain_shortapi_flux.progress import FluxProgress
     from langchain_shortapi_flux.runnable import ShortAPIFlux
+    from langchain_shortapi_flux.save_images import SaveImages
+    from langchain_shortapi_flux.spending import Budget
     from langchain_shortapi_flux.sql_ledger import SqlLedger
     from langchain_shortapi_flux.tool import ShortAPIFluxTool
     from langchain_shortapi_flux.toolkit import ShortAPIFluxToolkit
@@ -37,6 +44,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AuthenticationFailed",
+    "BatchFailed",
+    "Budget",
+    "BudgetExceeded",
+    "CallbackReceiver",
     "ConfigurationError",
     "CreateOutcomeUnknown",
     "DownloadFailed",
@@ -44,6 +55,7 @@ __all__ = [
     "FluxImage",
     "FluxInput",
     "FluxJob",
+    "FluxProgress",
     "FluxRequest",
     "InsufficientBalance",
     "InvalidRequest",
@@ -56,6 +68,7 @@ __all__ = [
     "PollPolicy",
     "RateLimited",
     "RetryLimits",
+    "SaveImages",
     "ServiceUnavailable",
     "ShortAPIError",
     "ShortAPIFlux",
@@ -64,11 +77,15 @@ __all__ = [
     "SqlLedger",
     "UnexpectedReply",
     "__version__",
+    "learned_delays",
 ]
 
 _MODULES = {
+    "batch": ("BatchFailed",),
+    "callback": ("CallbackReceiver",),
     "errors": (
         "AuthenticationFailed",
+        "BudgetExceeded",
         "ConfigurationError",
         "CreateOutcomeUnknown",
         "DownloadFailed",
@@ -86,8 +103,12 @@ _MODULES = {
     "flux_input": ("FluxInput",),
     "get_job_tool": ("FluxGetJobTool",),
     "job": ("FluxImage", "FluxJob", "FluxRequest"),
+    "learned_delay": ("learned_delays",),
     "ledger": ("Ledger", "MemoryLedger"),
+    "progress": ("FluxProgress",),
     "runnable": ("ShortAPIFlux",),
+    "save_images": ("SaveImages",),
+    "spending": ("Budget",),
     "sql_ledger": ("SqlLedger",),
     "tool": ("ShortAPIFluxTool",),
     "toolkit": ("ShortAPIFluxToolkit",),

@@ -6,30 +6,28 @@ tools, and nothing of what a tool does.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import aclosing, closing, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from langchain_core.messages import ToolMessage
 from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import BaseTool, InjectedToolArg
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    PrivateAttr,
-    ValidationError,
-    create_model,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, create_model
 from typing_extensions import override
 
-from langchain_shortapi_flux.errors import ShortAPIError
-from langchain_shortapi_flux.job import FluxJob, describe_invalid
+from langchain_shortapi_flux.errors import InvalidRequest, ShortAPIError
+from langchain_shortapi_flux.runnable import ShortAPIFlux
+from langchain_shortapi_flux.tool_arguments import INJECTED, explain_invalid
 from langchain_shortapi_flux.tool_content import failure_artifact, failure_text
-from langchain_shortapi_flux.tool_progress import atell, progress_event, tell
+from langchain_shortapi_flux.tool_progress import ProgressEvent, atell, progress_event, tell
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from langchain_core.callbacks import (
         AsyncCallbackManagerForToolRun,
         CallbackManagerForToolRun,
@@ -37,50 +35,36 @@ if TYPE_CHECKING:
     from langchain_core.messages import ToolCall
     from langchain_core.runnables import RunnableConfig
 
+    from langchain_shortapi_flux.job import FluxJob
+
 Injected = Annotated[Any, InjectedToolArg]
 """What LangGraph adds to a call beside the model's own arguments."""
-_INJECTED = "runtime"
-ARGUMENTS_TITLES = {"FluxTextToImage", "GetJobArguments"}
-"""The schemas of the tools' arguments: only an error of theirs is surely one before a create."""
-_tool_call_id: ContextVar[str | None] = ContextVar("flux_tool_call_id", default=None)
 
 
-class Arguments(BaseModel):
-    """Arguments that a model fills in; unknown ones are refused by name."""
+@dataclass
+class _Call:
+    """The call that is being answered.
 
-    # Not extra="forbid": that would also refuse what LangGraph injects.
-    model_config = ConfigDict(extra="ignore")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_unknown_arguments(cls, values: Any) -> Any:
-        known = {*cls.model_fields, _INJECTED}
-        unknown = sorted(set(values) - known) if isinstance(values, dict) else []
-        if unknown:
-            names = ", ".join(cls.model_fields)
-            raise ValueError(f"{', '.join(map(repr, unknown))} unknown; the arguments are {names}")
-        return values
-
-
-def explain_invalid_arguments(error: ValidationError | Any) -> str:
-    """Tell a model which argument was wrong, and what is allowed.
-
-    LangChain hands over every ``ValidationError`` of a run, also one that comes up after a create.
+    Attributes:
+        is_tool_call: Whether it is a ``ToolCall``, not plain arguments.
+        id: The tool call's id: empty or None where the provider gave none.
+        job: The last that is known of its job, once there is one.
     """
-    if error.title not in ARGUMENTS_TITLES:
-        return (
-            f"The call broke off ({error.title}). Whether it was charged is not known: do not call "
-            "again with the same arguments. Tell the user."
-        )
-    problem = describe_invalid(error.errors(), ())
-    return f"No image: invalid arguments: {problem}. Nothing was charged. Correct them, call again."
+
+    is_tool_call: bool
+    id: str | None
+    job: FluxJob | None = None
+
+
+_current_call: ContextVar[_Call | None] = ContextVar("flux_tool_call", default=None)
 
 
 class AnsweringTool(BaseTool):
-    """A tool that answers a ``ShortAPIError`` with an error ``ToolMessage`` and an artifact.
+    """A tool that answers a failure with an error ``ToolMessage`` and an artifact.
 
-    Traces show the failure all the same. ``handle_tool_error`` has LangChain's meaning where it is
-    set; ``False`` raises.
+    Failures are each ``ShortAPIError``, and arguments that are wrong. Traces show them all the
+    same. ``handle_tool_error`` and ``handle_validation_error`` have LangChain's meaning where they
+    are set; ``False`` raises.
     """
 
     _advice: str | None = PrivateAttr(default=None)
@@ -89,10 +73,13 @@ class AnsweringTool(BaseTool):
     # As in ShortAPIFlux, whose fields may be given here as a dict.
     model_config = ConfigDict(hide_input_in_errors=True)
 
+    flux: ShortAPIFlux = Field(default_factory=ShortAPIFlux)
+    """Whose service, key, ledger and budget are used."""
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
     handle_tool_error: bool | str | Callable[[Any], Any] | None = None
     """None: answered as described above. Otherwise as in LangChain."""
-    handle_validation_error: bool | str | Callable[[Any], str] | None = explain_invalid_arguments
+    handle_validation_error: bool | str | Callable[[Any], str] | None = None
+    """None: answered as described above. Otherwise as in LangChain."""
 
     @override
     def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
@@ -101,7 +88,8 @@ class AnsweringTool(BaseTool):
         ``args_schema`` stays clean of it, so that the tool also serves where nothing is injected.
         """
         schema = cast("type[BaseModel]", super().get_input_schema(config))
-        return create_model(schema.__name__, __base__=schema, runtime=(Injected, None))
+        place: dict[str, Any] = {INJECTED: (Injected, None)}
+        return create_model(schema.__name__, __base__=schema, **place)
 
     @override
     def invoke(
@@ -110,14 +98,15 @@ class AnsweringTool(BaseTool):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As in LangChain; a ``ShortAPIError`` becomes an answer (see the class)."""
-        try:
-            with _called_as(input):
+        """As in LangChain; a failure becomes an answer (see the class)."""
+        with _answering(input) as call:
+            try:
                 return super().invoke(input, config, **kwargs)
-        except ShortAPIError as error:
-            if self.handle_tool_error is not None:
-                raise
-            return self._answer(error, input)
+            except (ShortAPIError, ValidationError) as error:
+                answer = self._answer(error, call)
+                if answer is None:
+                    raise
+                return answer
 
     @override
     async def ainvoke(
@@ -127,26 +116,55 @@ class AnsweringTool(BaseTool):
         **kwargs: Any,
     ) -> Any:
         """The async twin of ``invoke``."""
-        try:
-            with _called_as(input):
+        with _answering(input) as call:
+            try:
                 return await super().ainvoke(input, config, **kwargs)
-        except ShortAPIError as error:
-            if self.handle_tool_error is not None:
-                raise
-            return self._answer(error, input)
+            except (ShortAPIError, ValidationError) as error:
+                answer = self._answer(error, call)
+                if answer is None:
+                    raise
+                return answer
 
-    def _answer(self, error: ShortAPIError, input: Any) -> ToolMessage | str:
-        text = failure_text(error, self._advice)
-        call_id = _call_id(input)
-        if call_id is None:
+    def _answer(
+        self, error: ShortAPIError | ValidationError, call: _Call
+    ) -> ToolMessage | str | None:
+        """The answer to a failed call; None where the failure is to be raised."""
+        handling = self.handle_tool_error
+        if isinstance(error, ValidationError):
+            handling = self.handle_validation_error
+            if _is_answer_to_an_interrupt(error):
+                return None
+        if handling is not None:
+            return None
+        failure = error
+        if isinstance(failure, ValidationError):
+            # Once there is a job, the trouble is not with the arguments, whatever its title.
+            if call.job is None and failure.title == self._title_of_arguments():
+                failure = InvalidRequest(explain_invalid(failure, list(self.args)))
+            else:
+                failure = _broken_off(failure, call.job)
+        advice = None if isinstance(failure, InvalidRequest) else self._advice
+        text = failure_text(failure, advice, self._budget_left())
+        if call.id is None:
             return text
         return ToolMessage(
             text,
-            artifact=failure_artifact(error, self._advice),
-            tool_call_id=call_id,
+            artifact=failure_artifact(failure, advice),
+            tool_call_id=call.id,
             name=self.name,
             status="error",
         )
+
+    def _title_of_arguments(self) -> str | None:
+        """What pydantic calls an error in this tool's arguments, which comes before any create."""
+        schema = self.args_schema
+        if not (isinstance(schema, type) and issubclass(schema, BaseModel)):
+            return None
+        return schema.model_config.get("title") or schema.__name__
+
+    def _budget_left(self) -> Decimal | None:
+        """USD that the Runnable may still spend, if it has a budget."""
+        return None if self.flux.budget is None else self.flux.budget.left
 
     def _watch(
         self,
@@ -158,7 +176,7 @@ class AnsweringTool(BaseTool):
         # Closed here: whoever holds the traceback of a listener's error would keep the flow open.
         with closing(cast("Generator[FluxJob]", jobs)):
             for job in jobs:
-                tell(progress_event(job, _tool_call_id.get()), runtime, run_manager)
+                tell(seen(job), runtime, run_manager)
                 yield job
 
     async def _awatch(
@@ -170,39 +188,62 @@ class AnsweringTool(BaseTool):
         """The async twin of ``_watch``."""
         async with aclosing(cast("AsyncGenerator[FluxJob]", jobs)):
             async for job in jobs:
-                await atell(progress_event(job, _tool_call_id.get()), runtime, run_manager)
+                await atell(seen(job), runtime, run_manager)
                 yield job
 
 
-def tool_call_id() -> str | None:
-    """The id of the tool call that is being answered, if it is one."""
-    return _tool_call_id.get()
+def seen(job: FluxJob) -> ProgressEvent:
+    """Note what is known of the job of the call that is being answered; gives it as an event."""
+    call = _current_call.get()
+    if call is not None:
+        call.job = job
+    return progress_event(job, call.id if call is not None else None)
 
 
-def agent_call(runtime: object) -> tuple[str, str] | None:
+def agent_call(runtime: object) -> tuple[str, ...] | None:
     """What makes this call the same call when an agent is retried or resumed, if anything does.
 
     The thread's id (or, without a thread, LangGraph's id of the task) and the tool call's id: both
     stay the same over a retry and over a resume. None outside of an agent.
+
+    Where a provider gives its tool calls no id, LangGraph's id of the task stands in for it, which
+    also stays the same. ``create_agent`` runs each call as a task of its own; where one task runs
+    several such calls (a ``ToolNode`` alone), those with equal arguments cannot be told apart, and
+    count as one. Outside of a graph nothing repeats a call, and one without an id has no key.
     """
-    call_id = _tool_call_id.get()
+    call = _current_call.get()
+    if call is None or not call.is_tool_call:
+        return None
     configured = ensure_config().get("configurable") or {}
     task = getattr(getattr(runtime, "execution_info", None), "task_id", None)
-    place = configured.get("thread_id") or task or configured.get("__pregel_task_id")
-    return (str(place), call_id) if place and call_id else None
+    task = task or configured.get("__pregel_task_id")
+    place = configured.get("thread_id") or task
+    if call.id is not None and call.id.strip():
+        return (str(place), call.id) if place else None
+    return (str(place), "", str(task)) if task else None
 
 
 @contextmanager
-def _called_as(input: Any) -> Iterator[None]:
-    token = _tool_call_id.set(_call_id(input))
+def _answering(input: Any) -> Iterator[_Call]:
+    is_tool_call = isinstance(input, dict) and input.get("type") == "tool_call"
+    call_id = input.get("id") if is_tool_call else None
+    call = _Call(is_tool_call, call_id if isinstance(call_id, str) else None)
+    token = _current_call.set(call)
     try:
-        yield
+        yield call
     finally:
-        _tool_call_id.reset(token)
+        _current_call.reset(token)
 
 
-def _call_id(input: Any) -> str | None:
-    if not (isinstance(input, dict) and input.get("type") == "tool_call"):
-        return None
-    call_id = input.get("id")
-    return call_id if isinstance(call_id, str) else None
+def _broken_off(error: ValidationError, job: FluxJob | None) -> ShortAPIError:
+    """What a ``ValidationError`` of somebody else's means, a listener's say: the job goes on."""
+    what = f"the call broke off ({error.title})"
+    if job is None:
+        return ShortAPIError(what)
+    return ShortAPIError(what, job_id=job.job_id, charge=job.charge)
+
+
+def _is_answer_to_an_interrupt(error: ValidationError) -> bool:
+    """Whether a human's answer to LangGraph's ``interrupt`` was refused: it is asked for again."""
+    known = getattr(sys.modules.get("langgraph.errors"), "is_invalid_resume", None)
+    return callable(known) and bool(known(error))

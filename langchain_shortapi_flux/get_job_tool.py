@@ -6,17 +6,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, PrivateAttr
 
-from langchain_shortapi_flux.answering_tool import AnsweringTool, Arguments, Injected, tool_call_id
-from langchain_shortapi_flux.errors import JobFailed, JobTimeout, UnexpectedReply
-from langchain_shortapi_flux.runnable import ShortAPIFlux
-from langchain_shortapi_flux.tool_content import (
-    GET_JOB_TOOL_NAME,
-    Content,
-    JobArtifact,
-    job_artifact,
-    job_content,
-    waiting_text,
-)
+from langchain_shortapi_flux.answering_tool import Injected, seen
+from langchain_shortapi_flux.errors import JobTimeout
+from langchain_shortapi_flux.picture_tool import PictureTool, usable
+from langchain_shortapi_flux.tool_arguments import Arguments
+from langchain_shortapi_flux.tool_content import GET_JOB_TOOL_NAME, Content, JobArtifact
+from langchain_shortapi_flux.tool_progress import atell, tell
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import (
@@ -25,25 +20,32 @@ if TYPE_CHECKING:
     )
 
     from langchain_shortapi_flux.job import FluxJob
-from langchain_shortapi_flux.tool_progress import atell, progress_event, tell
 
 WAIT_SECONDS = 60.0
+JOB_ID_LENGTH_MAX = 200
+"""Ids are opaque; those seen have 24 characters. Whatever a model gives is said again to it."""
 
 
 class GetJobArguments(Arguments):
     """Arguments of a look at a job."""
 
-    job_id: str = Field(description="The job id that the earlier answer named.", min_length=1)
+    job_id: str = Field(
+        description="The job id that the earlier answer named.",
+        min_length=1,
+        max_length=JOB_ID_LENGTH_MAX,
+    )
     wait: bool = Field(
         default=False,
         description="True waits until the job ends, for a while; false looks once.",
     )
 
 
-class FluxGetJobTool(AnsweringTool):
+class FluxGetJobTool(PictureTool):
     """One free look at a job, or waiting for its end. Never buys.
 
     For a model that was told "still running, job id ...". A failed job is answered as a failure.
+    With ``save_to`` the pictures are saved as by ``ShortAPIFluxTool``, and files that it saved are
+    kept; where they cannot be saved, the model gets their URLs and is told why.
     """
 
     _advice: str | None = PrivateAttr(
@@ -57,8 +59,6 @@ class FluxGetJobTool(AnsweringTool):
         "when they are done. Free; never starts a new job."
     )
     args_schema: type[GetJobArguments] = GetJobArguments
-    flux: ShortAPIFlux = Field(default_factory=ShortAPIFlux)
-    """Whose service and key are used."""
     max_wait: float = Field(default=WAIT_SECONDS, gt=0, allow_inf_nan=False)
     """Seconds that ``wait=True`` waits at most."""
 
@@ -69,18 +69,19 @@ class FluxGetJobTool(AnsweringTool):
         run_manager: CallbackManagerForToolRun | None = None,
         runtime: Injected = None,
     ) -> tuple[Content, JobArtifact]:
-        if not wait:
-            looked = self.flux.query(job_id)
-            tell(progress_event(looked, tool_call_id()), runtime, run_manager)
-            return _answer(looked)
         job: FluxJob | None = None
-        try:
-            jobs = self.flux.stream_job(job_id, max_wait=self.max_wait)
-            for seen in self._watch(jobs, runtime, run_manager):
-                job = seen
-        except JobTimeout:
-            pass
-        return _answer(job or self.flux.query(job_id))
+        if wait:
+            try:
+                jobs = self.flux.stream_job(job_id, max_wait=self.max_wait)
+                for snapshot in self._watch(jobs, runtime, run_manager):
+                    job = snapshot
+            except JobTimeout as error:
+                job = _still_running(job, error)
+        else:
+            job = self.flux.query(job_id)
+            tell(seen(job), runtime, run_manager)
+        job = usable(job)
+        return self._told(job, self._save(job))
 
     async def _arun(
         self,
@@ -89,31 +90,23 @@ class FluxGetJobTool(AnsweringTool):
         run_manager: AsyncCallbackManagerForToolRun | None = None,
         runtime: Injected = None,
     ) -> tuple[Content, JobArtifact]:
-        if not wait:
-            looked = await self.flux.aquery(job_id)
-            await atell(progress_event(looked, tool_call_id()), runtime, run_manager)
-            return _answer(looked)
         job: FluxJob | None = None
-        try:
-            jobs = self.flux.astream_job(job_id, max_wait=self.max_wait)
-            async for seen in self._awatch(jobs, runtime, run_manager):
-                job = seen
-        except JobTimeout:
-            pass
-        return _answer(job or await self.flux.aquery(job_id))
+        if wait:
+            try:
+                jobs = self.flux.astream_job(job_id, max_wait=self.max_wait)
+                async for snapshot in self._awatch(jobs, runtime, run_manager):
+                    job = snapshot
+            except JobTimeout as error:
+                job = _still_running(job, error)
+        else:
+            job = await self.flux.aquery(job_id)
+            await atell(seen(job), runtime, run_manager)
+        job = usable(job)
+        return self._told(job, await self._asave(job))
 
 
-def _answer(job: FluxJob) -> tuple[Content, JobArtifact]:
-    if job.status == "failed":
-        raise JobFailed(
-            f"job {job.job_id} failed: {job.error}", job_id=job.job_id, charge=job.charge
-        )
-    if job.status == "succeeded" and not job.images:
-        raise UnexpectedReply(
-            f"job {job.job_id} succeeded, but gave no picture: {job.error}",
-            job_id=job.job_id,
-            charge=job.charge,
-        )
-    if job.status == "pending":
-        return waiting_text(job), job_artifact(job)
-    return job_content(job), job_artifact(job)
+def _still_running(job: FluxJob | None, error: JobTimeout) -> FluxJob:
+    """What was last heard of a job that has not ended; the error, if nothing was."""
+    if job is None or job.charge == "unknown":
+        raise error
+    return job

@@ -6,24 +6,21 @@ spells things.
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from typing_extensions import override
 
-from langchain_shortapi_flux.answering_tool import AnsweringTool, Arguments, Injected, agent_call
-from langchain_shortapi_flux.errors import DownloadFailed, JobTimeout
-from langchain_shortapi_flux.job import FluxJob, FluxRequest, left_out
+from langchain_shortapi_flux.answering_tool import Injected, agent_call
+from langchain_shortapi_flux.errors import JobTimeout
+from langchain_shortapi_flux.job import FluxRequest, left_out
+from langchain_shortapi_flux.picture_tool import PictureTool, usable
 from langchain_shortapi_flux.runnable import ShortAPIFlux
-from langchain_shortapi_flux.tool_content import (
-    Content,
-    JobArtifact,
-    job_artifact,
-    job_content,
-    waiting_text,
-)
+from langchain_shortapi_flux.tool_arguments import Arguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,9 +30,14 @@ if TYPE_CHECKING:
         CallbackManagerForToolRun,
     )
 
+    from langchain_shortapi_flux.job import FluxJob
+    from langchain_shortapi_flux.tool_content import Content, JobArtifact
+
 TOOL_NAME = "flux_text_to_image"
 DIGEST_LENGTH = 16
 """Digits of the request's hash in a purchase's key: enough to tell one call's arguments apart."""
+KEY_LENGTH_MAX = 500
+"""A longer key of a purchase is made a hash: the Runnable takes 1,000 characters."""
 _DESCRIPTION = (
     "Make pictures from a text description with the Flux model. Give one complete description of "
     "what the picture should show (subject, setting, style, light); it has no memory of earlier "
@@ -55,6 +57,10 @@ def _arguments_for(flux: ShortAPIFlux) -> type[BaseModel]:
     return create_model("FluxTextToImage", __base__=_arguments(), **fields)
 
 
+def _made_here(schema: object) -> bool:
+    return isinstance(schema, type) and issubclass(schema, _arguments())
+
+
 @cache
 def _arguments() -> type[BaseModel]:
     class FluxArguments(Arguments, FluxRequest):
@@ -65,7 +71,7 @@ def _arguments() -> type[BaseModel]:
     return FluxArguments
 
 
-class ShortAPIFluxTool(AnsweringTool):
+class ShortAPIFluxTool(PictureTool):
     """Pictures from Flux on ShortAPI, as a tool for an agent.
 
     Setup::
@@ -82,18 +88,14 @@ class ShortAPIFluxTool(AnsweringTool):
     Set ``handle_tool_error`` to LangChain's own values to have it otherwise; ``False`` raises.
 
     In an agent the same tool call never buys twice: the purchase is known in ``flux.ledger`` by
-    thread (or task), tool call and arguments.
+    thread (or task), tool call and arguments. Where a provider gives tool calls no id, LangGraph's
+    task stands in for it; then two calls of one task with equal arguments are one purchase.
     """
 
     name: str = TOOL_NAME
     description: str = _DESCRIPTION
     flux: ShortAPIFlux = Field(default_factory=ShortAPIFlux)
     """What makes the pictures; its fields are the defaults of the arguments."""
-    content: Literal["text", "image"] = "text"
-    """What the model gets: text with URLs, or image blocks (by URL) as well. Not every provider
-    takes images in tool messages: OpenAI's Responses API and Anthropic do; Bedrock takes no URL."""
-    save_to: Path | None = None
-    """A folder to save the pictures in at once; the model then gets their short local paths."""
     max_wait: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Seconds after which the tool answers that the job is still running, and how to ask for it."""
 
@@ -115,22 +117,18 @@ class ShortAPIFluxTool(AnsweringTool):
         run_manager: CallbackManagerForToolRun | None = None,
         runtime: Injected = None,
     ) -> tuple[Content, JobArtifact]:
+        self._require_folder()
         asked = _asked(prompt, aspect_ratio, num_images, performance)
         callbacks = run_manager.get_child() if run_manager else None
         jobs = self.flux.stream(asked, {"callbacks": callbacks}, **self._options(asked, runtime))
         job: FluxJob | None = None
         try:
-            for seen in self._watch(jobs, runtime, run_manager):
-                job = seen
+            for snapshot in self._watch(jobs, runtime, run_manager):
+                job = snapshot
         except JobTimeout as error:
-            return self._still_running(job, error, asked)
-        paths: list[Path] | str = []
-        if job is not None and self.save_to is not None:
-            try:
-                paths = job.save(self.save_to, keep_existing=True)
-            except DownloadFailed as error:
-                paths = str(error)
-        return self._made(job, paths)
+            job = self._still_running(job, error)
+        job = usable(job)
+        return self._told(job, self._save(job))
 
     async def _arun(
         self,
@@ -141,22 +139,19 @@ class ShortAPIFluxTool(AnsweringTool):
         run_manager: AsyncCallbackManagerForToolRun | None = None,
         runtime: Injected = None,
     ) -> tuple[Content, JobArtifact]:
+        if self.save_to is not None:
+            await asyncio.to_thread(self._require_folder)
         asked = _asked(prompt, aspect_ratio, num_images, performance)
         callbacks = run_manager.get_child() if run_manager else None
         jobs = self.flux.astream(asked, {"callbacks": callbacks}, **self._options(asked, runtime))
         job: FluxJob | None = None
         try:
-            async for seen in self._awatch(jobs, runtime, run_manager):
-                job = seen
+            async for snapshot in self._awatch(jobs, runtime, run_manager):
+                job = snapshot
         except JobTimeout as error:
-            return self._still_running(job, error, asked)
-        paths: list[Path] | str = []
-        if job is not None and self.save_to is not None:
-            try:
-                paths = await job.asave(self.save_to, keep_existing=True)
-            except DownloadFailed as error:
-                paths = str(error)
-        return self._made(job, paths)
+            job = self._still_running(job, error)
+        job = usable(job)
+        return self._told(job, await self._asave(job))
 
     def _options(self, asked: Mapping[str, Any], runtime: object) -> dict[str, Any]:
         """How long to wait, and the purchase's key where this is a call of an agent."""
@@ -165,37 +160,35 @@ class ShortAPIFluxTool(AnsweringTool):
             return {"max_wait": self.max_wait}
         from langchain_shortapi_flux.ledger import request_digest  # noqa: PLC0415 - on first use
 
-        digest = request_digest(self.flux.base_url, self.flux.model, self._request(asked))
+        try:
+            request = FluxRequest.model_validate(dict(asked)).filled_from(self.flux)
+        except ValidationError:  # a user's own schema let it pass; the Runnable says what is wrong
+            return {"max_wait": self.max_wait}
+        digest = request_digest(self.flux.base_url, self.flux.model, request)
         key = json.dumps(["agent", *call, digest[:DIGEST_LENGTH]])
+        if len(key) > KEY_LENGTH_MAX:  # gateways put whole signatures into a tool call's id
+            key = f"agent sha256:{hashlib.sha256(key.encode()).hexdigest()}"
         return {"max_wait": self.max_wait, "request_key": key}
 
-    def _request(self, asked: Mapping[str, Any]) -> FluxRequest:
-        return FluxRequest.model_validate(dict(asked)).filled_from(self.flux)
-
-    def _still_running(
-        self, job: FluxJob | None, error: JobTimeout, asked: Mapping[str, Any]
-    ) -> tuple[Content, JobArtifact]:
-        """The answer at ``max_wait``. Without one, the whole job's deadline is over: a failure."""
-        if error.job_id is None or self.max_wait is None or self.max_wait >= self.flux.timeout:
+    def _still_running(self, job: FluxJob | None, error: JobTimeout) -> FluxJob:
+        """The job at ``max_wait``; the error, if it is the whole job's deadline that is over."""
+        if job is None or self.max_wait is None or self.max_wait >= self.flux.timeout:
             raise error
-        if job is None:  # create alone took that long, so no snapshot was shown
-            job = FluxJob(
-                job_id=error.job_id,
-                status="pending",
-                request=self._request(asked),
-                charge=error.charge,
-                elapsed=self.max_wait,
-                model=self.flux.model,
-                base_url=self.flux.base_url,
-            )
-        return waiting_text(job), job_artifact(job)
+        return job
 
-    def _made(self, job: FluxJob | None, paths: list[Path] | str) -> tuple[Content, JobArtifact]:
-        if job is None:
-            raise RuntimeError("a flow ended without a job")
-        saved = [str(path) for path in paths] if isinstance(paths, list) else []
-        trouble = paths if isinstance(paths, str) else None
-        return job_content(job, self.content, saved, trouble), job_artifact(job, saved)
+    @override
+    def __getstate__(self) -> dict[Any, Any]:
+        """Pickles leave out arguments made for this instance; what is unpickled makes its own."""
+        state = super().__getstate__()
+        if not _made_here(self.args_schema):
+            return state
+        return {**state, "__dict__": {**state["__dict__"], "args_schema": None}}
+
+    @override
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        if self.__dict__["args_schema"] is None:
+            self.__dict__["args_schema"] = _arguments_for(self.flux)
 
 
 def _asked(

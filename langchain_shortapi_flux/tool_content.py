@@ -5,10 +5,13 @@ No I/O. The prompt stays out of the artifact, which is kept in checkpoints and t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from decimal import Decimal
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from langchain_shortapi_flux.errors import (
+    BudgetExceeded,
     Charge,
     CreateOutcomeUnknown,
     DownloadFailed,
@@ -18,7 +21,6 @@ from langchain_shortapi_flux.errors import (
     LedgerFailed,
     NotCreated,
     ShortAPIError,
-    UnexpectedReply,
 )
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 ARTIFACT_VERSION = 1
 GET_JOB_TOOL_NAME = "flux_get_job"
+TROUBLE_LENGTH_MAX = 400
+"""Characters of why pictures could not be saved: it names their URLs once more."""
 Content = str | list[str | dict[Any, Any]]
 """What a tool message can hold."""
 
@@ -75,34 +79,69 @@ class FailureArtifact(TypedDict):
     advice: str
 
 
+@dataclass(frozen=True)
+class Saved:
+    """What came of saving a job's pictures.
+
+    Attributes:
+        paths: Where they were saved, in the order of the pictures; empty where they were not.
+        trouble: Why they could not be saved; None where nothing went wrong, or nothing was tried.
+    """
+
+    paths: tuple[str, ...] = ()
+    trouble: str | None = None
+
+
+NOT_SAVED = Saved()
+"""Nothing was tried."""
+
+
 def job_content(
     job: FluxJob,
     kind: Literal["text", "image"] = "text",
-    saved: Sequence[str] = (),
-    trouble: str | None = None,
+    saved: Saved = NOT_SAVED,
+    budget_left: Decimal | None = None,
 ) -> Content:
     """What a model reads of a job that has its pictures: text, and image blocks if it takes them.
 
     Args:
         job: The job.
         kind: ``text``, or ``image`` for v1 standard image blocks (by URL) as well.
-        saved: Where the pictures were saved; the text then names these short paths, not the URLs.
-        trouble: Why they could not be saved.
+        saved: Where the pictures were saved (the text then names these short paths, not the URLs),
+            or why they could not be.
+        budget_left: See ``with_budget``.
     """
-    text = job_text(job, saved)
-    if trouble is not None:
-        text += f"\nThey could not be saved: {trouble}"
+    text = job_text(job, saved.paths)
+    if saved.trouble is not None:
+        text += f"\nThey could not be saved: {_cut(saved.trouble)}"
+    text = with_budget(text, budget_left)
     if kind == "text":
         return text
     return [{"type": "text", "text": text}, *job.content_blocks]
 
 
-def waiting_text(job: FluxJob) -> str:
-    """What a model reads of a job that has not ended: it is paid for, and where to ask for it."""
-    return (
-        f"Still running after {job.elapsed:.0f} s: job {job.job_id}. It is paid for. Do not call "
-        f"again with the same arguments; ask {GET_JOB_TOOL_NAME} for job_id {job.job_id}."
+def with_budget(text: str, left: Decimal | None) -> str:
+    """The text, and in one sentence what is left to spend.
+
+    Args:
+        text: What a model reads.
+        left: USD; what is overspent counts as nothing left. None where there is no budget: the
+            text stays as it is.
+    """
+    if left is None:
+        return text
+    return f"{text}\n{max(left, Decimal(0)):f} USD of the budget are left."
+
+
+def waiting_text(job: FluxJob, budget_left: Decimal | None = None) -> str:
+    """What a model reads of a job that has not ended: was it charged, and where to ask for it."""
+    text = (
+        f"Still running after {job.elapsed:.0f} s of waiting: job {job.job_id}. "
+        f"{_CHARGE_SENTENCES[job.charge]} Do not ask for the same picture again: that buys a "
+        f"second job. If you have the tool {GET_JOB_TOOL_NAME}, ask {GET_JOB_TOOL_NAME} for job_id "
+        f"{job.job_id}; otherwise tell the user the job id."
     )
+    return with_budget(text, budget_left)
 
 
 def job_text(job: FluxJob, saved: Sequence[str] = ()) -> str:
@@ -156,36 +195,45 @@ _CHARGE_SENTENCES: dict[Charge, str] = {
     "unknown": "Whether it was charged is not known.",
 }
 
+_GET_JOB = "{get_job}"
+_LATER = "It may be tried again in a minute."
 _NO_SECOND_JOB = (
     "Do not call again with the same arguments: that buys a second job. Use {get_job}, if you have "
     "that tool, or tell the user the job id."
 )
+_NO_SECOND_TRY = (
+    "Do not call again with the same arguments: that may be charged twice. Tell the user."
+)
 _ADVICE: tuple[tuple[type[ShortAPIError], str], ...] = (
     (InvalidRequest, "Correct the arguments and call again."),
+    (
+        BudgetExceeded,
+        "Fewer pictures, or performance 'schnell', may cost less; otherwise tell the user.",
+    ),
+    (NotCreated, "Calling again will not help before the user has mended this. Tell the user."),
     (
         LedgerFailed,
         "Do not call again before the user has mended the ledger: it may have been bought before.",
     ),
-    (
-        CreateOutcomeUnknown,
-        "Do not call again with the same arguments: that may be charged twice. Tell the user.",
-    ),
-    (
-        JobTimeout,
-        f"The job may still finish. {_NO_SECOND_JOB}",
-    ),
+    (CreateOutcomeUnknown, _NO_SECOND_TRY),
+    (JobTimeout, f"The job may still finish. {_NO_SECOND_JOB}"),
     (JobFailed, "Calling again buys a new job; do so only with a changed prompt."),
-    (UnexpectedReply, _NO_SECOND_JOB),
     (DownloadFailed, "The job itself is paid for; do not buy it again. Tell the user the job id."),
+    (ShortAPIError, _NO_SECOND_JOB),
 )
+"""By the first that fits."""
 
 
-def failure_text(error: ShortAPIError, advice: str | None = None) -> str:
+def failure_text(
+    error: ShortAPIError, advice: str | None = None, budget_left: Decimal | None = None
+) -> str:
     """The text a model reads about a failure: what happened, whether it was charged, what to do.
 
-    ``advice`` stands in for what the error says to a tool that buys.
+    ``advice`` stands in for what the error says to a tool that buys; ``budget_left`` as in
+    ``with_budget``.
     """
-    return f"No image: {error}. {_CHARGE_SENTENCES[error.charge]} {advice or _advice(error)}"
+    charged = _CHARGE_SENTENCES[error.charge]
+    return with_budget(f"No image: {error}. {charged} {advice or _advice(error)}", budget_left)
 
 
 def failure_artifact(error: ShortAPIError, advice: str | None = None) -> FailureArtifact:
@@ -204,9 +252,13 @@ def failure_artifact(error: ShortAPIError, advice: str | None = None) -> Failure
 
 
 def _advice(error: ShortAPIError) -> str:
-    for kind, advice in _ADVICE:
-        if isinstance(error, kind):
-            return advice.format(get_job=f"{GET_JOB_TOOL_NAME} with job_id {error.job_id}")
-    if isinstance(error, NotCreated) and error.is_retryable:
-        return "It may be tried again in a minute."
-    return "Calling again will not help before the user has mended this. Tell the user."
+    if error.is_retryable:
+        return _LATER
+    advice = next(words for kind, words in _ADVICE if isinstance(error, kind))
+    if error.job_id is None and _GET_JOB in advice:
+        return _NO_SECOND_TRY
+    return advice.replace(_GET_JOB, f"{GET_JOB_TOOL_NAME} with job_id {error.job_id}")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= TROUBLE_LENGTH_MAX else text[:TROUBLE_LENGTH_MAX] + "…"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from langchain_core.tools import BaseTool, BaseToolkit
 from pydantic import ConfigDict, Field
@@ -30,18 +30,18 @@ class ShortAPIFluxToolkit(BaseToolkit):
     """Seconds after which the first tool answers that the job is still running."""
 
     content: Literal["text", "image"] = "text"
-    """What the model gets of pictures just made; see ``ShortAPIFluxTool``."""
+    """What the model gets of pictures, from both tools; see ``ShortAPIFluxTool``."""
     save_to: Path | None = None
-    """A folder to save pictures just made in; see ``ShortAPIFluxTool``."""
+    """A folder in which both tools save pictures; see ``ShortAPIFluxTool``."""
 
     def get_tools(self) -> list[BaseTool]:
         """The two tools."""
+        shared: dict[str, Any] = {
+            "flux": self.flux,
+            "content": self.content,
+            "save_to": self.save_to,
+        }
         return [
-            ShortAPIFluxTool(
-                flux=self.flux,
-                max_wait=self.max_wait,
-                content=self.content,
-                save_to=self.save_to,
-            ),
-            FluxGetJobTool(flux=self.flux),
+            ShortAPIFluxTool(max_wait=self.max_wait, **shared),
+            FluxGetJobTool(**shared),
         ]

@@ -30,6 +30,7 @@ class ScriptedModel(BaseChatModel):
 
     answers: list[Any] = Field(default_factory=list)
     _asked: list[list[BaseMessage]] = PrivateAttr(default_factory=list)
+    _tools: list[Any] = PrivateAttr(default_factory=list)
 
     @property
     def asked(self) -> list[list[BaseMessage]]:
@@ -37,11 +38,17 @@ class ScriptedModel(BaseChatModel):
         return self._asked
 
     @property
+    def tools(self) -> list[Any]:
+        """The tools that it was given, each time."""
+        return self._tools
+
+    @property
     def _llm_type(self) -> str:
         return "scripted"
 
     def bind_tools(self, tools: Sequence[Any], **_: Any) -> Runnable[Any, AIMessage]:
         """Take tools as a real model does; which to call is in the script."""
+        self._tools.extend(tools)
         return self
 
     def _generate(
@@ -52,6 +59,6 @@ class ScriptedModel(BaseChatModel):
         **_: Any,
     ) -> ChatResult:
         answer = self.answers[len(self._asked)]
-        self._asked.append(messages)
+        self._asked.append(list(messages))
         message = AIMessage(answer) if isinstance(answer, str) else answer
         return ChatResult(generations=[ChatGeneration(message=message)])

@@ -17,10 +17,28 @@ ROOT = Path(langchain_shortapi_flux.__file__).parent
 
 # Each file may import only files above it.
 ORDER = [
-    *("errors", "version", "loopback", "job", "waiting", "http_acts", "envelope"),
-    *("job_record", "wire", "ledger", "sql_ledger"),
-    *("flow_steps", "follow_flow", "job_flow", "purchase_flow", "connection"),
+    # What users hold, and what stands alone.
+    *("errors", "version", "loopback", "job", "waiting", "pace", "learned_delay", "doorbell"),
+    # The service's spelling.
+    *("http_acts", "envelope", "job_record", "wire"),
+    # What was bought, and what may be.
     *(
+        "ledger",
+        "socket_watch",
+        "ledger_database",
+        "sql_ledger",
+        "budget_books",
+        "spending",
+        "callback_body",
+        "callback_server",
+        "callback",
+    ),
+    # The life of a job.
+    *("flow_steps", "follow_flow", "job_flow", "purchase_flow"),
+    # Performing it.
+    *(
+        "connection",
+        "surroundings",
         "socket_contact",
         "loop_session",
         "requests_call",
@@ -28,18 +46,50 @@ ORDER = [
         "aiohttp_call",
         "aiohttp_driver",
         "loop_thread",
+    ),
+    # Pictures on disk.
+    *(
+        "picture_type",
+        "picture_address",
+        "picture_names",
+        "picture_body",
+        "image_download",
+        "sidecar",
+        "whole_file",
         "image_files",
     ),
+    # LangChain's edges.
     *(
         "flux_input",
         "input_reading",
         "flux_flows",
         "traced_cost",
+        "flux_settings",
+        "batch",
         "runnable",
+        "save_images",
         "tool_content",
         "tool_progress",
+        "tool_arguments",
+        "answering_tool",
+        "picture_tool",
+        "tool",
+        "get_job_tool",
+        "toolkit",
     ),
-    *("answering_tool", "tool", "get_job_tool", "toolkit", "__init__", "__main__"),
+    # For the eye.
+    *(
+        "job_words",
+        "shown_picture",
+        "job_html",
+        "notebook_display",
+        "run_progress",
+        "progress_count",
+        "progress_bars",
+        "progress",
+    ),
+    # The doors.
+    *("__init__", "__main__"),
 ]
 
 # Doors into rooms further down (or next door), opened only inside a function.

@@ -9,6 +9,10 @@ import pytest
 PUBLIC: dict[str, list[str]] = {
     "langchain_shortapi_flux": [
         "AuthenticationFailed",
+        "BatchFailed",
+        "Budget",
+        "BudgetExceeded",
+        "CallbackReceiver",
         "ConfigurationError",
         "CreateOutcomeUnknown",
         "DownloadFailed",
@@ -16,6 +20,7 @@ PUBLIC: dict[str, list[str]] = {
         "FluxImage",
         "FluxInput",
         "FluxJob",
+        "FluxProgress",
         "FluxRequest",
         "InsufficientBalance",
         "InvalidRequest",
@@ -28,6 +33,7 @@ PUBLIC: dict[str, list[str]] = {
         "PollPolicy",
         "RateLimited",
         "RetryLimits",
+        "SaveImages",
         "ServiceUnavailable",
         "ShortAPIError",
         "ShortAPIFlux",
@@ -36,9 +42,11 @@ PUBLIC: dict[str, list[str]] = {
         "SqlLedger",
         "UnexpectedReply",
         "__version__",
+        "learned_delays",
     ],
     "langchain_shortapi_flux.errors": [
         "AuthenticationFailed",
+        "BudgetExceeded",
         "Charge",
         "ConfigurationError",
         "CreateOutcomeUnknown",
@@ -80,6 +88,7 @@ def test_the_fields_of_the_runnable_and_the_arguments_of_the_tool() -> None:
     assert set(package.ShortAPIFlux.model_fields) == {
         *("name", "api_key", "base_url", "model", "aspect_ratio", "num_images", "performance"),
         *("timeout", "poll", "retry", "max_connections", "callback_url"),
+        *("max_queries_per_second", "rate_limiter", "budget", "callback_receiver"),
         *("ledger", "claim_lease", "on_unknown", "on_failed"),
     }
     assert list(package.ShortAPIFluxTool().args) == [

@@ -17,16 +17,15 @@ import pytest
 from blockbuster import blockbuster_ctx
 from langchain_core._api import LangChainBetaWarning
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.load import dumpd, dumps, load
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.prompt_values import ChatPromptValue, StringPromptValue
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langchain_core.runnables import ConfigurableField, Runnable, RunnableLambda
 from pydantic import SecretStr, ValidationError
 from quick_flux import QUICK_POLL, QUICK_RETRY, flux_on
+from scripted_model import ScriptedModel, tool_call
 from typing_extensions import override
 
 from langchain_shortapi_flux import (
@@ -48,7 +47,7 @@ from langchain_shortapi_flux import (
 from langchain_shortapi_flux.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 Way = Literal["sync", "async"]
 BOTH_WAYS = pytest.mark.parametrize("way", ["sync", "async"])
@@ -73,30 +72,6 @@ async def _stream(
 
 def _creates(sandbox: Sandbox) -> int:
     return sum(call.on == "create" for call in sandbox.calls)
-
-
-class _ScriptedModel(BaseChatModel):
-    """A chat model that calls one tool, whatever it is asked."""
-
-    tool_name: str
-    arguments: dict[str, Any]
-
-    @property
-    @override
-    def _llm_type(self) -> str:
-        return "scripted"
-
-    @override
-    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, AIMessage]:
-        return self
-
-    @override
-    def _generate(
-        self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any
-    ) -> ChatResult:
-        call = {"name": self.tool_name, "args": self.arguments, "id": "1", "type": "tool_call"}
-        message = AIMessage("", tool_calls=[call])
-        return ChatResult(generations=[ChatGeneration(message=message)])
 
 
 # --- calling ------------------------------------------------------------------------------------
@@ -468,14 +443,13 @@ def _as_message(flux: ShortAPIFlux) -> Runnable[Any, Any]:
 
 
 def _as_structured_output(flux: ShortAPIFlux) -> Runnable[Any, Any]:
-    model = _ScriptedModel(tool_name="FluxRequest", arguments={"prompt": "a fox"})
+    model = ScriptedModel(answers=[tool_call("FluxRequest", prompt="a fox")])
     ask: Runnable[Any, Any] = model.with_structured_output(FluxRequest)
     return ask | flux
 
 
 def _as_structured_dict(flux: ShortAPIFlux) -> Runnable[Any, Any]:
-    arguments = {"prompt": "a fox", "performance": None}
-    model = _ScriptedModel(tool_name="FluxRequest", arguments=arguments)
+    model = ScriptedModel(answers=[tool_call("FluxRequest", prompt="a fox", performance=None)])
     ask: Runnable[Any, Any] = model.with_structured_output(FluxRequest.model_json_schema())
     return ask | flux
 

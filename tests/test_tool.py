@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from typing import TYPE_CHECKING, Any, Literal
+import pickle
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import pytest
 from langchain.agents import create_agent
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.runnables import RunnableLambda
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
-from pydantic import BaseModel, Field, SecretStr, ValidationError
+from langgraph.types import Command, interrupt
+from pydantic import BaseModel, SecretStr, ValidationError
 from quick_flux import flux_on
+from scripted_model import ScriptedModel
 from typing_extensions import override
 
 from langchain_shortapi_flux import FluxRequest, JobFailed, ShortAPIFlux, ShortAPIFluxTool
 from langchain_shortapi_flux.job import ASPECT_RATIOS, IMAGE_COUNTS, PERFORMANCES
 from langchain_shortapi_flux.sandbox import Fault, Sandbox
+from langchain_shortapi_flux.tool_content import FailureArtifact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from langchain_core.runnables import Runnable
     from langchain_core.tools import ToolException
 
 Way = Literal["sync", "async"]
 BOTH_WAYS = pytest.mark.parametrize("way", ["sync", "async"])
 NAME = "flux_text_to_image"
+THREAD: Any = {"configurable": {"thread_id": "thread-1"}}
 
 
 @pytest.fixture
@@ -44,7 +48,7 @@ def _call(call_id: str | None = "call-1", /, **arguments: Any) -> dict[str, Any]
     return {"type": "tool_call", "id": call_id, "name": NAME, "args": arguments}
 
 
-async def _invoke(way: Way, tool: ShortAPIFluxTool, input: Any, config: Any = None) -> Any:
+async def _invoke(way: Way, tool: Any, input: Any, config: Any = None) -> Any:
     return tool.invoke(input, config) if way == "sync" else await tool.ainvoke(input, config)
 
 
@@ -156,7 +160,7 @@ FAULTS: dict[str, tuple[Fault, str, str, str, int]] = {
 async def test_a_failure_is_answered(case: str, way: Way, sandbox: Sandbox) -> None:
     """A model that reads what happened does not buy again; a program reads the artifact."""
     fault, error, says, charge, creates = FAULTS[case]
-    tool = ShortAPIFluxTool(flux=flux_on(sandbox, timeout=0.2 if case == "never ends" else 10))
+    tool = ShortAPIFluxTool(flux=flux_on(sandbox, timeout=1.0 if case == "never ends" else 10))
     sandbox.inject(fault)
     message = await _invoke(way, tool, _call(prompt="a fox"))
     assert isinstance(message, ToolMessage)
@@ -189,6 +193,7 @@ class _Notes(BaseCallbackHandler):
 
     def __init__(self) -> None:
         self.told: list[tuple[str, Any]] = []
+        self.errors: list[BaseException] = []
 
     @override
     def on_tool_start(self, serialized: Any, input_str: str, **kwargs: Any) -> None:
@@ -201,6 +206,7 @@ class _Notes(BaseCallbackHandler):
     @override
     def on_tool_error(self, error: BaseException, **kwargs: Any) -> None:
         self.told.append(("tool fails", type(error)))
+        self.errors.append(error)
 
     @override
     def on_chain_start(self, serialized: Any, inputs: Any, **kwargs: Any) -> None:
@@ -282,10 +288,54 @@ async def test_wrong_arguments_are_explained_and_cost_nothing(
 ) -> None:
     """LangChain's own words are "Tool input validation error", of no use to a model."""
     message = await _invoke(way, tool, _call(**arguments))
-    assert message.status == "error"
-    for part in (field, allowed, "Nothing was charged"):
+    assert (message.status, message.tool_call_id, message.name) == ("error", "call-1", NAME)
+    for part in ("No image: ", field, allowed, "Nothing was charged", "Correct the arguments"):
         assert part in message.content
+    artifact = message.artifact
+    assert set(artifact) == set(get_type_hints(FailureArtifact))
+    assert (artifact["error"], artifact["charge"]) == ("InvalidRequest", "none")
+    assert (artifact["job_id"], artifact["is_retryable"]) == (None, False)
+    assert field in artifact["message"]
     assert sandbox.calls == ()
+
+
+A_KEY = "ak-" + "0123456789abcdef" * 2
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"prompt": "a fox", "performance": A_KEY},
+        {"prompt": "a fox", "performance": f"Bearer {A_KEY}"},
+        {"prompt": "a fox", "aspect_ratio": [A_KEY]},
+        {"prompt": "a fox", "num_images": {"key": A_KEY}},
+        {"prompt": f"{A_KEY} \ud83e"},
+        {"prompt": "a fox", A_KEY: "1"},
+        {"prompt": "a fox", "api_key": A_KEY},
+    ],
+)
+async def test_a_key_among_wrong_arguments_is_not_said_again(
+    arguments: dict[str, Any], way: Way, sandbox: Sandbox, tool: ShortAPIFluxTool
+) -> None:
+    """Models paste what they were shown anywhere; of their arguments LangChain keeps a record."""
+    notes = _Notes()
+    message = await _invoke(way, tool, _call(**arguments), {"callbacks": [notes]})
+    assert message.status == "error"
+    assert "(not shown)" in message.content or "'api_key' unknown" in message.content
+    assert A_KEY not in repr(message)
+    assert notes.told == [("tool starts", NAME), ("tool fails", ValidationError)]
+    assert A_KEY not in repr(notes.errors)
+    assert sandbox.calls == ()
+
+
+def test_arguments_that_do_not_exist_are_named_in_short(tool: ShortAPIFluxTool) -> None:
+    """A model that makes up a hundred reads what there is, not what it wrote."""
+    made_up = {f"option_{number:03}": 1 for number in range(100)}
+    content = tool.invoke(_call(prompt="a fox", **made_up)).content
+    assert "'option_000', 'option_001'" in content
+    assert "the arguments are prompt, aspect_ratio, num_images, performance" in content
+    assert len(content) < 400
 
 
 @BOTH_WAYS
@@ -297,12 +347,67 @@ async def test_a_blank_string_input_is_explained_too(
     assert sandbox.calls == ()
 
 
-def test_handle_validation_error_has_langchains_meaning(sandbox: Sandbox) -> None:
-    """Who sets it to False gets the exception."""
-    tool = ShortAPIFluxTool(flux=flux_on(sandbox), handle_validation_error=False)
+@BOTH_WAYS
+async def test_handle_validation_error_has_langchains_meaning(way: Way, sandbox: Sandbox) -> None:
+    """Who sets it wants LangChain's behaviour; to False, the exception."""
+
+    async def answer(handling: Any) -> Any:
+        tool = ShortAPIFluxTool(flux=flux_on(sandbox), handle_validation_error=handling)
+        return await _invoke(way, tool, _call(prompt="a fox", num_images=3))
+
     with pytest.raises(ValidationError, match="num_images"):
-        tool.invoke(_call(prompt="a fox", num_images=3))
+        await answer(False)
+    assert (await answer("no luck")).content == "no luck"
+    said = await answer(lambda error: error.title)
+    assert (said.content, said.status, said.artifact) == ("FluxTextToImage", "error", None)
     assert sandbox.calls == ()
+
+
+@BOTH_WAYS
+async def test_the_two_ways_of_handling_are_apart(way: Way, sandbox: Sandbox) -> None:
+    """As in LangChain: who wants job errors raised still has a model told of its arguments."""
+    tool = ShortAPIFluxTool(flux=flux_on(sandbox), handle_tool_error=False)
+    message = await _invoke(way, tool, _call(prompt="a fox", num_images=3))
+    assert message.artifact["error"] == "InvalidRequest"
+    tool = ShortAPIFluxTool(flux=flux_on(sandbox), handle_validation_error=False)
+    sandbox.inject(Fault("create", "job_fails"))
+    message = await _invoke(way, tool, _call(prompt="a fox"))
+    assert message.artifact["error"] == "JobFailed"
+
+
+class _OwnArguments(BaseModel):
+    """A user's own schema of the arguments."""
+
+    prompt: str
+    performance: Literal["schnell"] = "schnell"
+
+
+def test_a_users_own_arguments_are_explained_too(sandbox: Sandbox) -> None:
+    """Whatever its class is called, what it refuses was refused before create."""
+    tool = ShortAPIFluxTool(flux=flux_on(sandbox), args_schema=_OwnArguments)
+    message = tool.invoke(_call(prompt="a fox", performance="dev"))
+    for part in ("performance='dev'", "'schnell'", "Nothing was charged"):
+        assert part in message.content
+    assert sandbox.calls == ()
+    assert tool.invoke(_call(prompt="a fox")).status == "success"
+    assert sandbox.jobs[0].args["performance"] == "schnell"
+
+
+@BOTH_WAYS
+async def test_arguments_that_langchain_does_not_check_are_explained_too(
+    way: Way, sandbox: Sandbox
+) -> None:
+    """A schema that is a dict is only shown to the model."""
+    properties = {"prompt": {"type": "string"}, "performance": {"type": "string"}}
+    schema: Any = {"title": "Own", "type": "object", "properties": properties}
+    tool = ShortAPIFluxTool(flux=flux_on(sandbox), args_schema=schema, description="Draws.")
+    message = await _invoke(way, tool, _call(prompt="a fox", performance="fast"), THREAD)
+    for part in ("performance='fast'", "'schnell'", "Nothing was charged"):
+        assert part in message.content
+    assert sandbox.calls == ()
+    config = {**THREAD, "callbacks": [_StrictListener("after create")]}
+    message = await _invoke(way, tool, _call(prompt="a fox", performance="dev"), config)
+    assert message.artifact["job_id"] == sandbox.jobs[0].job_id
 
 
 def _enums(schema: Any) -> Iterator[list[Any]]:
@@ -389,32 +494,6 @@ def test_a_missing_key_is_answered(sandbox: Sandbox) -> None:
 # --- agents and graphs --------------------------------------------------------------------------
 
 
-class _ScriptedModel(BaseChatModel):
-    """A chat model that says what it was told to, in order, and keeps what it was asked."""
-
-    script: list[AIMessage]
-    asked: list[list[BaseMessage]] = Field(default_factory=list)
-    tools: list[Any] = Field(default_factory=list)
-
-    @property
-    @override
-    def _llm_type(self) -> str:
-        return "scripted"
-
-    @override
-    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, AIMessage]:
-        self.tools.extend(tools)
-        return self
-
-    @override
-    def _generate(
-        self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any
-    ) -> ChatResult:
-        message = self.script[len(self.asked)]
-        self.asked.append(list(messages))
-        return ChatResult(generations=[ChatGeneration(message=message)])
-
-
 def _asking(*calls: dict[str, Any]) -> AIMessage:
     return AIMessage("", tool_calls=list(calls))
 
@@ -430,10 +509,10 @@ async def test_an_agent_gets_text_artifact_and_status(
     way: Way, sandbox: Sandbox, tool: ShortAPIFluxTool
 ) -> None:
     """The main use of the tool, whole."""
-    model = _ScriptedModel(
-        script=[
+    model = ScriptedModel(
+        answers=[
             _asking(_call(prompt="a fox", aspect_ratio="16:9", performance="schnell")),
-            AIMessage("Here it is."),
+            "Here it is.",
         ]
     )
     messages = await _run_agent(way, create_agent(model, tools=[tool]))
@@ -458,12 +537,12 @@ async def test_an_agents_run_goes_on_after_a_failed_job(
     way: Way, sandbox: Sandbox, tool: ShortAPIFluxTool
 ) -> None:
     """A ToolException that escapes would end the run, and with it everything done so far."""
-    model = _ScriptedModel(
-        script=[
+    model = ScriptedModel(
+        answers=[
             _asking(_call("call-1", prompt="a dark fox")),
             _asking(_call("call-2", prompt="a fox", num_images=3)),
             _asking(_call("call-3", prompt="a light fox")),
-            AIMessage("Here it is."),
+            "Here it is.",
         ]
     )
     sandbox.inject(Fault("create", "job_fails", info="too dark"))
@@ -482,7 +561,7 @@ async def test_of_parallel_calls_one_fails_alone(
 ) -> None:
     """An error that escapes would cancel the siblings, whose jobs are bought already."""
     calls = [_call(f"call-{number}", prompt=f"fox {number}") for number in range(4)]
-    model = _ScriptedModel(script=[_asking(*calls), AIMessage("Here they are.")])
+    model = ScriptedModel(answers=[_asking(*calls), "Here they are."])
     sandbox.inject(Fault("create", "job_fails"))
     messages = await _run_agent(way, create_agent(model, tools=[tool]))
     answers = [message for message in messages if isinstance(message, ToolMessage)]
@@ -514,22 +593,295 @@ async def test_a_checkpoint_gives_the_artifact_back_as_it_was(
     assert {message.status for message in kept} == {"success", "error"}
 
 
-def test_a_validation_error_after_create_is_not_called_free(sandbox: Sandbox) -> None:
-    """LangChain hands over every one of a run; a listener's own comes after the money is spent."""
+class _Strict(BaseModel):
+    """What a listener insists on."""
 
-    class Strict(BaseModel):
-        seconds: int
+    seconds: int
+
+
+class _StrictListener(BaseCallbackHandler):
+    """Fails at the event it is told to, with an error like those of wrong arguments."""
+
+    raise_error = True
+
+    def __init__(self, event: str) -> None:
+        self._event = event
+
+    def _hear(self, event: str) -> None:
+        if event == self._event:
+            _Strict.model_validate({"seconds": "soon"})
+
+    @override
+    def on_chain_start(self, serialized: Any, inputs: Any, **kwargs: Any) -> None:
+        self._hear("before create")
+
+    @override
+    def on_custom_event(self, name: str, data: Any, **kwargs: Any) -> None:
+        self._hear("after create")
+
+
+@BOTH_WAYS
+async def test_a_validation_error_after_create_is_not_called_free(
+    way: Way, sandbox: Sandbox, tool: ShortAPIFluxTool
+) -> None:
+    """A listener's own may come once the money is spent; the model reads of which job it was."""
+    config = {"callbacks": [_StrictListener("after create")]}
+    answer = await _invoke(way, tool, _call(prompt="a fox"), config)
+    (job,) = sandbox.jobs
+    assert (answer.status, len(sandbox.charges)) == ("error", 1)
+    for part in ("_Strict", "It was charged.", f"Use flux_get_job with job_id {job.job_id}"):
+        assert part in answer.content
+    assert "Nothing was charged" not in answer.content
+    assert set(answer.artifact) == set(get_type_hints(FailureArtifact))
+    assert (answer.artifact["job_id"], answer.artifact["charge"]) == (job.job_id, "charged")
+
+
+@BOTH_WAYS
+async def test_a_foreign_validation_error_without_a_job_is_not_called_free(
+    way: Way, sandbox: Sandbox, tool: ShortAPIFluxTool
+) -> None:
+    """Nobody can tell where it came from, so nobody says that it may be tried again."""
+    config = {"callbacks": [_StrictListener("before create")]}
+    answer = await _invoke(way, tool, _call(prompt="a fox"), config)
+    assert answer.status == "error"
+    for part in ("Whether it was charged is not known.", "Do not call again"):
+        assert part in answer.content
+    assert (answer.artifact["job_id"], answer.artifact["charge"]) == (None, "unknown")
+
+
+@BOTH_WAYS
+async def test_an_error_that_looks_like_wrong_arguments_is_not_called_free_either(
+    way: Way, sandbox: Sandbox, tool: ShortAPIFluxTool
+) -> None:
+    """A listener may check the same arguments again; the job is paid for by then."""
+    schema: Any = tool.args_schema
 
     class Listener(BaseCallbackHandler):
         raise_error = True
 
-        def on_custom_event(self, name: str, data: Any, **_: Any) -> None:
-            Strict.model_validate({"seconds": "soon"})
+        @override
+        def on_custom_event(self, name: str, data: Any, **kwargs: Any) -> None:
+            schema.model_validate({"prompt": " "})
 
-    tool = ShortAPIFluxTool(flux=flux_on(sandbox))
-    call = {"type": "tool_call", "id": "1", "name": tool.name, "args": {"prompt": "a fox"}}
-    answer = tool.invoke(call, {"callbacks": [Listener()]})
-    assert answer.status == "error"
+    answer = await _invoke(way, tool, _call(prompt="a fox"), {"callbacks": [Listener()]})
+    assert "It was charged." in answer.content
+    assert answer.artifact["job_id"] == sandbox.jobs[0].job_id
+
+
+class _Decision(BaseModel):
+    """How a human must answer."""
+
+    keep: bool
+
+
+class _AskingTool(ShortAPIFluxTool):
+    """The user's own subclass: it asks a human once the picture is there, and insists on a form."""
+
+    @override
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        made = super()._run(*args, **kwargs)
+        interrupt("keep it?", response_schema=_Decision)
+        return made
+
+    @override
+    async def _arun(self, *args: Any, **kwargs: Any) -> Any:
+        made = await super()._arun(*args, **kwargs)
+        interrupt("keep it?", response_schema=_Decision)
+        return made
+
+
+@BOTH_WAYS
+async def test_a_human_who_answers_in_the_wrong_form_is_asked_again(
+    way: Way, sandbox: Sandbox
+) -> None:
+    """LangGraph says so with a ``ValidationError``, which is none of the model's arguments'."""
+    model = ScriptedModel(answers=[_asking(_call(prompt="a fox")), "There."])
+    tool = _AskingTool(flux=flux_on(sandbox))
+    agent: Any = create_agent(model, tools=[tool], checkpointer=InMemorySaver())
+    asked = {"messages": [HumanMessage("draw")]}
+    assert (await _invoke(way, agent, asked, THREAD))["__interrupt__"]
+    with pytest.raises(ValidationError, match="_Decision"):
+        await _invoke(way, agent, Command(resume="perhaps"), THREAD)
+    ended = await _invoke(way, agent, Command(resume={"keep": True}), THREAD)
+    assert ended["messages"][-1].content == "There."
     assert len(sandbox.charges) == 1
-    assert "Nothing was charged" not in answer.content
-    assert "do not call again" in answer.content
+
+
+# --- calls without an id ------------------------------------------------------------------------
+
+
+class _Stumbling(BaseCallbackHandler):
+    """Fails once it has heard of so many jobs, and with it the step of the graph."""
+
+    raise_error = True
+
+    def __init__(self, jobs: int = 1) -> None:
+        self._jobs = jobs
+        self._heard: set[str] = set()
+
+    @override
+    def on_custom_event(self, name: str, data: Any, **kwargs: Any) -> None:
+        self._heard.add(data["job_id"])
+        if len(self._heard) == self._jobs:
+            raise LookupError("no such listener")
+
+
+def _tool_graph(tool: ShortAPIFluxTool) -> Any:
+    graph = StateGraph(MessagesState)
+    graph.add_node("tools", ToolNode([tool]))
+    graph.set_entry_point("tools")
+    graph.set_finish_point("tools")
+    return graph.compile(checkpointer=InMemorySaver())
+
+
+def _prompts(sandbox: Sandbox) -> list[str]:
+    return sorted(str(job.args["prompt"]) for job in sandbox.jobs)
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("call_id", ["", " "])
+async def test_a_resumed_agent_buys_once_though_its_calls_have_no_id(
+    call_id: str, way: Way, sandbox: Sandbox, tool: ShortAPIFluxTool
+) -> None:
+    """Some providers send none; an agent runs each call as a task, and that has an id."""
+    calls = [_call(call_id, prompt=text) for text in ("a fox", "an owl", "an owl")]
+    model = ScriptedModel(answers=[_asking(*calls), "There."])
+    agent: Any = create_agent(model, tools=[tool], checkpointer=InMemorySaver())
+    with pytest.raises(LookupError):
+        await _invoke(
+            way,
+            agent,
+            {"messages": [HumanMessage("draw")]},
+            {**THREAD, "callbacks": [_Stumbling(len(calls))]},
+        )
+    ended = await _invoke(way, agent, None, THREAD)
+    made = [message for message in ended["messages"] if isinstance(message, ToolMessage)]
+    assert {message.status for message in made} == {"success"}
+    # Two owls were asked for, and are two jobs.
+    assert len({message.artifact["job_id"] for message in made}) == 3
+    assert _prompts(sandbox) == ["a fox", "an owl", "an owl"]
+
+
+@BOTH_WAYS
+async def test_in_one_task_calls_without_an_id_are_told_apart_by_their_arguments(
+    way: Way, sandbox: Sandbox, tool: ShortAPIFluxTool
+) -> None:
+    """No call is answered with another's picture; two that are equal are bought once."""
+    app = _tool_graph(tool)
+    calls = [_call("", prompt=text) for text in ("a fox", "an owl", "an owl")]
+    ended = await _invoke(way, app, {"messages": [_asking(*calls)]}, THREAD)
+    bought = {job.job_id: job.args["prompt"] for job in sandbox.jobs}
+    made = [message.artifact["job_id"] for message in ended["messages"][1:]]
+    assert [bought[job_id] for job_id in made] == ["a fox", "an owl", "an owl"]
+    assert _prompts(sandbox) == ["a fox", "an owl"]
+    assert len(sandbox.charges) == 2
+    # The next turn's wish is a new one, though it is for the same.
+    await _invoke(way, app, {"messages": [_asking(_call("", prompt="an owl"))]}, THREAD)
+    assert _prompts(sandbox) == ["a fox", "an owl", "an owl"]
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("call_id", ["", None])
+async def test_a_task_that_is_run_again_buys_once_though_its_calls_have_no_id(
+    call_id: str | None, way: Way, sandbox: Sandbox, tool: ShortAPIFluxTool
+) -> None:
+    """The task's id stays the same, whether the graph has a thread's id or not."""
+    app = _tool_graph(tool)
+    asked = {"messages": [_asking(_call(call_id, prompt="a fox"))]}
+    config = {**THREAD, "callbacks": [_Stumbling()]}
+    with pytest.raises(LookupError):
+        await _invoke(way, app, asked, config)
+    if call_id is None:  # LangChain's node can hand on no answer to such a call
+        with pytest.raises(TypeError, match="unexpected type"):
+            await _invoke(way, app, None, THREAD)
+    else:
+        ended = await _invoke(way, app, None, THREAD)
+        assert ended["messages"][-1].artifact["job_id"] == sandbox.jobs[0].job_id
+    assert len(sandbox.charges) == 1
+
+
+@BOTH_WAYS
+async def test_outside_of_a_graph_calls_without_an_id_are_two_purchases(
+    way: Way, sandbox: Sandbox, tool: ShortAPIFluxTool
+) -> None:
+    """Nothing there repeats a call by itself, so two are two wishes."""
+    for _ in range(2):
+        message = await _invoke(way, tool, _call("", prompt="a fox"), THREAD)
+        assert (message.status, message.tool_call_id) == ("success", "")
+    assert len(sandbox.charges) == 2
+
+
+@BOTH_WAYS
+async def test_in_a_graph_plain_arguments_are_no_tool_call(
+    way: Way, sandbox: Sandbox, tool: ShortAPIFluxTool
+) -> None:
+    """A node that asks twice for the same wants two; a key of its own would say otherwise."""
+
+    def node(_: MessagesState) -> dict[str, Any]:
+        return {"messages": [HumanMessage(tool.invoke({"prompt": "a fox"})) for _ in range(2)]}
+
+    async def anode(_: MessagesState) -> dict[str, Any]:
+        asked = {"prompt": "a fox"}
+        return {"messages": [HumanMessage(await tool.ainvoke(asked)) for _ in range(2)]}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("draw", RunnableLambda(node, anode))
+    graph.set_entry_point("draw")
+    graph.set_finish_point("draw")
+    await _invoke(way, graph.compile(checkpointer=InMemorySaver()), {"messages": []}, THREAD)
+    assert len(sandbox.charges) == 2
+
+
+@BOTH_WAYS
+async def test_an_id_as_long_as_gateways_make_them_is_one_purchase(
+    way: Way, sandbox: Sandbox, tool: ShortAPIFluxTool
+) -> None:
+    """Some put a model's whole signature into it."""
+    long = "call_1__thought__" + "x" * 5000
+    for _ in range(2):
+        message = await _invoke(way, tool, _call(long, prompt="a fox"), THREAD)
+        assert (message.status, message.tool_call_id) == ("success", long)
+    await _invoke(way, tool, _call(f"{long}y", prompt="a fox"), THREAD)
+    assert len(sandbox.charges) == 2
+
+
+# --- copies -------------------------------------------------------------------------------------
+
+
+def _pickled(tool: Any) -> Any:
+    return pickle.loads(pickle.dumps(tool))
+
+
+@pytest.mark.parametrize("again", [_pickled, copy.copy, copy.deepcopy])
+def test_a_copy_of_a_tool_is_as_good(
+    again: Any, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tools travel to worker processes; what a model is given there must be the same."""
+    monkeypatch.setenv("SHORTAPI_KEY", sandbox.api_key)
+    flux = flux_on(sandbox, performance="schnell", num_images=2)
+    tool = ShortAPIFluxTool(flux=flux, name="sketch", max_wait=30, content="image", save_to="x")
+    before = convert_to_openai_tool(tool)  # LangChain keeps what it made of the schema
+    other = again(tool)
+    assert convert_to_openai_tool(other) == before
+    assert other.get_input_jsonschema() == tool.get_input_jsonschema()
+    assert (other.max_wait, other.content, other.save_to) == (30, "image", tool.save_to)
+    assert other.flux == flux
+    other.save_to = None
+    message = other.invoke({**_call(prompt="a fox"), "name": "sketch"})
+    assert (message.status, message.name) == ("success", "sketch")
+    assert sandbox.jobs[0].args["num_images"] == 2
+
+
+def test_a_pickle_holds_no_key(sandbox: Sandbox) -> None:
+    """What is unpickled reads the environment of its own side."""
+    tool = ShortAPIFluxTool(flux=flux_on(sandbox, api_key=A_KEY))
+    assert A_KEY.encode() not in pickle.dumps(tool)
+    assert _pickled(tool).flux.api_key is None
+    assert tool.flux.api_key == SecretStr(A_KEY), "else there was none to find"
+    assert A_KEY.encode() in pickle.dumps([tool, A_KEY]), "else it could not be found"
+
+
+def test_a_users_own_arguments_are_pickled_as_they_are(sandbox: Sandbox) -> None:
+    """Only what the tool makes for itself is made again."""
+    tool = ShortAPIFluxTool(flux=flux_on(sandbox), args_schema=_OwnArguments)
+    assert _pickled(tool).args_schema is _OwnArguments

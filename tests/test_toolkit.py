@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import json
 import logging
+import pickle
 import signal
 from contextlib import aclosing
+from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import pytest
+from blockbuster import blockbuster_ctx
 from langchain.agents import create_agent
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import ValidationError
 from quick_flux import QUICK_POLL, flux_on
@@ -22,14 +28,20 @@ from scripted_model import ScriptedModel, tool_call
 from transcripts import CREATED, JOB_ID, record, said
 from typing_extensions import override
 
-from langchain_shortapi_flux import ShortAPIFlux, ShortAPIFluxTool, ShortAPIFluxToolkit
-from langchain_shortapi_flux.get_job_tool import FluxGetJobTool
+from langchain_shortapi_flux import (
+    JobFailed,
+    ShortAPIFlux,
+    ShortAPIFluxTool,
+    ShortAPIFluxToolkit,
+)
+from langchain_shortapi_flux.get_job_tool import JOB_ID_LENGTH_MAX, WAIT_SECONDS, FluxGetJobTool
+from langchain_shortapi_flux.picture_tool import PictureTool
 from langchain_shortapi_flux.sandbox import Fault, Sandbox
+from langchain_shortapi_flux.spending import Budget
 from langchain_shortapi_flux.tool_content import FailureArtifact, JobArtifact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from langchain_core.messages import BaseMessage
     from langchain_core.tools import BaseTool
@@ -61,6 +73,10 @@ async def _invoke(way: Way, tool: BaseTool, input: Any, config: Any = None) -> A
     return tool.invoke(input, config) if way == "sync" else await tool.ainvoke(input, config)
 
 
+def _pickled(one: Any) -> Any:
+    return pickle.loads(pickle.dumps(one))
+
+
 def _creates(sandbox: Sandbox) -> int:
     return [call.on for call in sandbox.calls].count("create")
 
@@ -84,14 +100,51 @@ def _check_job_artifact(artifact: Any) -> None:
 
 def test_the_toolkit_gives_two_tools_over_one_runnable(flux: ShortAPIFlux) -> None:
     """They share the ledger and the key, so that one may ask for what the other bought."""
-    buying, looking = ShortAPIFluxToolkit(flux=flux, max_wait=2.5).get_tools()
+    kit = ShortAPIFluxToolkit(flux=flux, max_wait=2.5, content="image", save_to="images")
+    buying, looking = kit.get_tools()
     assert isinstance(buying, ShortAPIFluxTool)
     assert isinstance(looking, FluxGetJobTool)
+    assert (buying.content, looking.content) == ("image", "image")
+    assert buying.save_to == looking.save_to == Path("images")
     assert (buying.name, looking.name) == (NAME, "flux_get_job")
     assert buying.flux is looking.flux is flux
-    assert buying.max_wait == 2.5
+    assert (buying.max_wait, looking.max_wait) == (2.5, WAIT_SECONDS)
     assert "never starts a new job" in looking.description
     assert list(looking.args) == ["job_id", "wait"]
+
+
+def test_the_tools_show_pictures_alike_where_nothing_is_said(flux: ShortAPIFlux) -> None:
+    """A picture looked up is a picture like one just made."""
+    for tool in (FluxGetJobTool(flux=flux), *ShortAPIFluxToolkit(flux=flux).get_tools()):
+        assert isinstance(tool, PictureTool)
+        assert (tool.content, tool.save_to) == ("text", None)
+
+
+@pytest.mark.parametrize("again", [_pickled, copy.copy, copy.deepcopy])
+def test_a_copy_of_the_toolkit_is_as_good(
+    again: Callable[[Any], Any], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole, or tool by tool; what is bought by one copy is found by the other's tool."""
+    monkeypatch.setenv("SHORTAPI_KEY", sandbox.api_key)
+    kit = ShortAPIFluxToolkit(flux=flux_on(sandbox), max_wait=20, content="image")
+    other = again(kit)
+    assert (other.flux, other.max_wait, other.content) == (kit.flux, 20, "image")
+    looking = again(kit.get_tools()[1])
+    assert convert_to_openai_tool(looking) == convert_to_openai_tool(kit.get_tools()[1])
+    bought = other.get_tools()[0].invoke(_call(prompt="a fox")).artifact["job_id"]
+    found = looking.invoke(_look(bought))
+    assert (found.status, found.artifact["job_id"]) == ("success", bought)
+    assert "buys" not in looking.invoke(_look("made-up-7")).content
+
+
+def test_pickles_hold_no_key(sandbox: Sandbox) -> None:
+    """What is unpickled reads the environment of its own side."""
+    key = "ak-" + "0123456789abcdef" * 2
+    kit = ShortAPIFluxToolkit(flux=flux_on(sandbox, api_key=key))
+    for one in (kit, *kit.get_tools()):
+        assert key.encode() not in pickle.dumps(one)
+        assert _pickled(one).flux.api_key is None
+    assert key.encode() in pickle.dumps([kit, key]), "else it could not be found"
 
 
 @pytest.mark.parametrize("max_wait", [0, -1, float("inf"), float("nan")])
@@ -136,10 +189,13 @@ async def test_a_look_at_a_finished_job_gives_its_pictures(
 async def test_one_look_at_a_running_job_does_not_wait(
     way: Way, sandbox: Sandbox, flux: ShortAPIFlux, looking: FluxGetJobTool
 ) -> None:
-    """An agent has other things to do meanwhile."""
+    """An agent has other things to do meanwhile; who listens is told what was seen."""
     sandbox.inject(Fault("create", "job_never_ends"))
     job_id = flux.create("a fox").job_id
-    message = await _invoke(way, looking, _look(job_id))
+    heard = _Recorder()
+    message = await _invoke(way, looking, _look(job_id), {"callbacks": [heard]})
+    event, _ = heard.told
+    assert (event["job_id"], event["tool_call_id"], event["queries"]) == (job_id, "look-1", 1)
     assert message.status == "success"
     assert "Still running" in message.content
     assert f"ask flux_get_job for job_id {job_id}" in message.content
@@ -207,7 +263,16 @@ async def test_a_look_at_an_unknown_job_is_answered(
 
 
 @BOTH_WAYS
-@pytest.mark.parametrize("arguments", [{"job_id": ""}, {"job_id": " "}, {}, {"id": "x"}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"job_id": ""},
+        {"job_id": " "},
+        {"job_id": "x" * (JOB_ID_LENGTH_MAX + 1)},
+        {},
+        {"id": "x"},
+    ],
+)
 async def test_wrong_arguments_of_a_look_are_explained(
     arguments: dict[str, Any], way: Way, sandbox: Sandbox, looking: FluxGetJobTool
 ) -> None:
@@ -215,9 +280,99 @@ async def test_wrong_arguments_of_a_look_are_explained(
     call = {**_look("x"), "args": arguments}
     message = await _invoke(way, looking, call)
     assert message.status == "error"
-    assert "job_id" in message.content
-    assert "Nothing was charged" in message.content
+    for part in ("job_id", "Nothing was charged", "Correct the arguments and call again."):
+        assert part in message.content
+    assert len(message.content) < 300
+    assert set(message.artifact) == set(get_type_hints(FailureArtifact))
+    assert (message.artifact["error"], message.artifact["charge"]) == ("InvalidRequest", "none")
     assert sandbox.calls == ()
+
+
+@BOTH_WAYS
+async def test_a_look_that_heard_nothing_does_not_say_that_the_job_runs(
+    way: Way, sandbox: Sandbox, flux: ShortAPIFlux
+) -> None:
+    """Nobody knows what became of it; a model told otherwise would wait for ever."""
+    job_id = flux.create("a fox").job_id
+    sandbox.inject(Fault("query", "drop_before", times=100))
+    message = await _invoke(way, FluxGetJobTool(flux=flux, max_wait=0.1), _look(job_id, wait=True))
+    assert message.status == "error"
+    assert "running: job" not in message.content
+    assert message.artifact["error"] == "JobTimeout"
+    assert message.artifact["job_id"] == job_id
+
+
+@BOTH_WAYS
+async def test_the_tools_run_without_an_answer_around_them(
+    way: Way, sandbox: Sandbox, flux: ShortAPIFlux
+) -> None:
+    """``run`` is what older agents call; it gives the text, and raises what went wrong."""
+    buying, looking = ShortAPIFluxToolkit(flux=flux).get_tools()
+
+    async def run(tool: BaseTool, arguments: dict[str, Any]) -> Any:
+        return tool.run(arguments) if way == "sync" else await tool.arun(arguments)
+
+    assert str(await run(buying, {"prompt": "a fox"})).startswith("Made 1 image")
+    (job,) = sandbox.jobs
+    assert str(await run(looking, {"job_id": job.job_id})).startswith("Made 1 image")
+    sandbox.inject(Fault("create", "job_fails"))
+    with pytest.raises(JobFailed):
+        await run(buying, {"prompt": "a fox"})
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("wait", [False, True])
+async def test_a_look_saves_and_shows_pictures_as_the_first_tool_does(
+    wait: bool, way: Way, sandbox: Sandbox, flux: ShortAPIFlux, tmp_path: Path
+) -> None:
+    """An agent that was told "still running" gets the same in the end."""
+    job_id = flux.create("a fox", num_images=2).job_id
+    tool = FluxGetJobTool(flux=flux, content="image", save_to=tmp_path / "images")
+    message = await _invoke(way, tool, _look(job_id, wait=wait))
+    assert message.status == "success"
+    _check_job_artifact(message.artifact)
+    images = message.artifact["images"]
+    files = sorted((tmp_path / "images").glob("*.png"))
+    assert [image["path"] for image in images] == [str(path) for path in files]
+    assert len(files) == 2
+    text, *blocks = message.content
+    assert all(str(path) in text["text"] for path in files)
+    assert blocks == [{"type": "image", "url": image["url"]} for image in images]
+    # Files of an earlier look, or of the first tool, are kept as they are.
+    files[0].write_bytes(b"retouched by hand")
+    again = await _invoke(way, tool, _look(job_id, wait=wait))
+    assert [image["path"] for image in again.artifact["images"]] == [str(path) for path in files]
+    assert files[0].read_bytes() == b"retouched by hand"
+    assert len(sandbox.charges) == 1
+
+
+@BOTH_WAYS
+async def test_a_look_at_a_running_job_saves_nothing(
+    way: Way, sandbox: Sandbox, flux: ShortAPIFlux, tmp_path: Path
+) -> None:
+    """There is nothing to save yet, and no folder to make for it."""
+    sandbox.inject(Fault("create", "job_never_ends"))
+    tool = FluxGetJobTool(flux=flux, content="image", save_to=tmp_path / "images")
+    message = await _invoke(way, tool, _look(flux.create("a fox").job_id))
+    assert "Still running" in message.content
+    assert not (tmp_path / "images").exists()
+
+
+@BOTH_WAYS
+async def test_a_look_that_cannot_save_gives_the_urls(
+    way: Way, sandbox: Sandbox, flux: ShortAPIFlux, tmp_path: Path
+) -> None:
+    """The job is paid for, and a look is free: there is nothing to save by refusing it."""
+    job_id = flux.create("a fox").job_id
+    (tmp_path / "file").write_text("in the way")
+    tool = FluxGetJobTool(flux=flux, save_to=tmp_path / "file")
+    message = await _invoke(way, tool, _look(job_id))
+    assert message.status == "success"
+    (image,) = message.artifact["images"]
+    assert image["path"] is None
+    assert image["url"] in message.content
+    assert "could not be saved" in message.content
+    assert str(tmp_path / "file") in message.content
 
 
 # --- max_wait -----------------------------------------------------------------------------------
@@ -247,7 +402,7 @@ async def test_past_its_patience_the_tool_says_so_and_a_look_gets_the_pictures(
     waiting, made = (one for one in state["messages"] if isinstance(one, ToolMessage))
     (job,) = sandbox.jobs
     assert (waiting.status, made.status) == ("success", "success")
-    for part in ("Still running", job.job_id, "Do not call again", "ask flux_get_job"):
+    for part in ("Still running", f"ask flux_get_job for job_id {job.job_id}", "second job"):
         assert part in waiting.content
     _check_job_artifact(waiting.artifact)
     assert (waiting.artifact["status"], waiting.artifact["charge"]) == ("pending", "charged")
@@ -282,7 +437,7 @@ async def test_the_runnables_own_deadline_is_a_failure(
 ) -> None:
     """A job past its whole time is no "still running"; its id is said all the same."""
     sandbox.inject(Fault("create", "job_never_ends"))
-    tool = ShortAPIFluxTool(flux=flux_on(sandbox, timeout=0.2), max_wait=max_wait)
+    tool = ShortAPIFluxTool(flux=flux_on(sandbox, timeout=0.6), max_wait=max_wait)
     message = await _invoke(way, tool, _call(prompt="a fox"))
     (job,) = sandbox.jobs
     assert message.status == "error"
@@ -291,6 +446,33 @@ async def test_the_runnables_own_deadline_is_a_failure(
     assert message.artifact["charge"] == "charged"
     for part in ("It was charged.", f"flux_get_job with job_id {job.job_id}", "second job"):
         assert part in message.content
+
+
+# --- budget -------------------------------------------------------------------------------------
+
+
+@BOTH_WAYS
+async def test_each_answer_says_what_is_left_of_the_budget(way: Way, sandbox: Sandbox) -> None:
+    """A picture, a failure, a job that runs, a look at it, a request that would be too dear."""
+    budget = Budget(usd="0.10")
+    kit = ShortAPIFluxToolkit(flux=flux_on(sandbox, budget=budget), max_wait=0.15)
+    buying, looking = kit.get_tools()
+
+    async def left(tool: BaseTool, call: dict[str, Any]) -> tuple[str, str]:
+        message = await _invoke(way, tool, call)
+        *_, sentence = message.content.splitlines()
+        return message.status, sentence.removesuffix(" USD of the budget are left.")
+
+    assert await left(buying, _call(prompt="a fox")) == ("success", f"{budget.left:f}")
+    assert Decimal("0.07") < budget.left < Decimal("0.09")
+    sandbox.inject(Fault("create", "job_fails"), Fault("create", "job_never_ends"))
+    assert await left(buying, _call(prompt="a dark fox")) == ("error", f"{budget.left:f}")
+    assert await left(buying, _call(prompt="an owl")) == ("success", f"{budget.left:f}")
+    assert await left(looking, _look(sandbox.jobs[-1].job_id)) == ("success", f"{budget.left:f}")
+    dear = _call(prompt="a wolf", num_images=8)
+    assert await left(buying, dear) == ("error", f"{budget.left:f}")
+    assert await left(buying, _call(prompt=" ")) == ("error", f"{budget.left:f}")
+    assert _creates(sandbox) == 3
 
 
 # --- leaving early ------------------------------------------------------------------------------
@@ -387,6 +569,21 @@ class _Listener(BaseCallbackHandler):
             self._act()
 
 
+class _Recorder(BaseCallbackHandler):
+    """Keeps what a trace would hold of a tool's run."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    @override
+    def on_tool_end(self, output: Any, **kwargs: Any) -> None:
+        self.told.append(output)
+
+    @override
+    def on_custom_event(self, name: str, data: Any, **kwargs: Any) -> None:
+        self.told.append(data)
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     """Where the suite runs in the background, interrupts are ignored from the start."""
@@ -474,7 +671,7 @@ async def test_saved_pictures_are_named_by_their_paths(
     tool = ShortAPIFluxTool(flux=flux_on(sandbox), save_to=folder)
     message = await _invoke(way, tool, _call(prompt="a fox", num_images=2), THREAD)
     paths = [image["path"] for image in message.artifact["images"]]
-    assert paths == [str(path) for path in sorted(folder.iterdir())]
+    assert paths == [str(path) for path in sorted(folder.glob("*.png"))]
     assert all(path in message.content for path in paths)
     assert "http" not in message.content
     _check_job_artifact(message.artifact)
@@ -483,7 +680,7 @@ async def test_saved_pictures_are_named_by_their_paths(
     again = await _invoke(way, tool, _call(prompt="a fox", num_images=2), THREAD)
     assert again.content == message.content
     assert (folder / paths[0]).read_bytes() == b"retouched by hand"
-    assert len(list(folder.iterdir())) == 2
+    assert len(list(folder.glob("*.png"))) == 2
     assert len(sandbox.calls) == calls
     assert len(sandbox.charges) == 1
 
@@ -503,17 +700,42 @@ async def test_a_failing_download_still_gives_the_urls(
     assert "could not be saved" in message.content
 
 
+UNWRITABLE = {
+    "a file": ("file", "File exists"),
+    "below a file": ("file/images", "Not a directory"),
+    "no path": ("a\0b", "it is no path"),
+}
+
+
 @BOTH_WAYS
-async def test_a_folder_that_cannot_be_made_still_gives_the_urls(
-    way: Way, sandbox: Sandbox, tmp_path: Path
+@pytest.mark.parametrize("case", UNWRITABLE)
+async def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_bought(
+    case: str, way: Way, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """As above, when the trouble is on this side."""
+    """The user mends it, and no picture is paid for that nobody can keep."""
+    name, reason = UNWRITABLE[case]
     (tmp_path / "file").write_text("in the way")
-    tool = ShortAPIFluxTool(flux=flux_on(sandbox), save_to=tmp_path / "file")
-    message = await _invoke(way, tool, _call(prompt="a fox"))
+    tool = ShortAPIFluxTool(flux=flux_on(sandbox), save_to=tmp_path / name)
+    message = await _invoke(way, tool, _call(prompt="a fox"), THREAD)
+    assert message.status == "error"
+    for part in ("save_to=", repr(str(tmp_path / name)), reason, "Nothing was charged."):
+        assert part in message.content
+    assert message.artifact["error"] == "ConfigurationError"
+    assert sandbox.calls == ()
+    # Once it is mended, the same call buys.
+    tool.save_to = tmp_path / "images"
+    assert (await _invoke(way, tool, _call(prompt="a fox"), THREAD)).status == "success"
+
+
+async def test_looking_at_the_folder_does_not_hold_up_the_event_loop(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """It may lie on a network's drive."""
+    tool = ShortAPIFluxTool(flux=flux_on(sandbox), save_to=tmp_path / "images")
+    await tool.ainvoke(_call(prompt="a wolf"))  # what is imported on first use is read from disk
+    with blockbuster_ctx():
+        message = await tool.ainvoke(_call(prompt="a fox"))
     assert message.status == "success"
-    assert message.artifact["images"][0]["url"] in message.content
-    assert "could not be saved" in message.content
 
 
 @BOTH_WAYS
@@ -536,9 +758,30 @@ async def test_the_bytes_of_inline_pictures_reach_nobody(
     assert JOB_ID in str(message.content)
     _check_job_artifact(message.artifact)
     if saving:
-        (path,) = tmp_path.iterdir()  # noqa: ASYNC240 - nothing else runs on this loop
+        (path,) = tmp_path.glob("*.png")  # noqa: ASYNC240 - nothing else runs on this loop
         assert path.read_bytes() == PNG
         assert str(path) in str(message.content)
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("wait", [False, True])
+async def test_the_bytes_of_inline_pictures_that_are_looked_up_reach_nobody(
+    wait: bool, way: Way, tmp_path: Path
+) -> None:
+    """The same for the tool that looks, on every way that it answers and is watched."""
+    text = base64.b64encode(PNG).decode()
+    images = [{"url": f"data:image/png;base64,{text}"}]
+    heard = _Recorder()
+    with ReplyServer(said(record(status=2, result={"images": images}))) as server:
+        flux = ShortAPIFlux(base_url=server.base_url, api_key="k", poll=QUICK_POLL)
+        tool = FluxGetJobTool(flux=flux, content="image", save_to=tmp_path)
+        message = await _invoke(way, tool, _look(JOB_ID, wait=wait), {"callbacks": [heard]})
+    assert message.status == "success"
+    _check_job_artifact(message.artifact)
+    assert heard.told, "else nothing was searched"
+    assert text not in json.dumps([message.content, message.artifact]) + repr(heard.told)
+    (path,) = tmp_path.glob("*.png")  # noqa: ASYNC240 - nothing else runs on this loop
+    assert path.read_bytes() == PNG
 
 
 @BOTH_WAYS
