@@ -41,6 +41,8 @@ async def run(
                     await (step.bell.await_ring if step.bell else sleep)(step.wait)
                 if isinstance(step.act, HttpRequest):
                     answer = await perform(step.act, session, connection)
+                elif step.act is None:
+                    answer = None
                 else:
                     answer = await surroundings.aperform(step.act)
         except StopIteration as end:

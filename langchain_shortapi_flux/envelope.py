@@ -57,7 +57,7 @@ def json_object(reply: HttpReply, errors: str = "strict") -> dict[str, Any] | No
     """The reply as a JSON object, or None. ``errors``: what to do with bytes that are no UTF-8."""
     try:
         # Decoded here: left to itself, json also reads UTF-16, in which nothing hides the key.
-        payload = json.loads(reply.body.decode("utf-8-sig", errors), parse_int=_integer)
+        payload = _DECODER.decode(reply.body.decode("utf-8-sig", errors))
     except (ValueError, RecursionError):  # ValueError: bad JSON, bad UTF-8
         return None
     return payload if isinstance(payload, dict) else None
@@ -68,6 +68,7 @@ def _integer(digits: str) -> int | None:
     return int(digits) if len(digits) <= 40 else None
 
 
+_DECODER = json.JSONDecoder(parse_int=_integer)
 _ID_FIELD = re.compile(rb'"job_id"\s{0,9}:\s{0,9}(?:"([^"\\\x00-\x1f]{1,200})"|([0-9]{1,40})\b)')
 
 

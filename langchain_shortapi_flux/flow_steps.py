@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("langchain_shortapi_flux")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Acquire:
     """The act before each create where there is a rate limiter: ask it for a turn, now."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Turn:
     """What the rate limiter said. ``trouble`` names the error's class where it broke."""
 
@@ -66,7 +66,7 @@ class Step:
 JobFlow = Generator[Step, Answer | None, FluxJob]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Circumstances:
     """What holds for every step of one job.
 
@@ -113,7 +113,7 @@ class Circumstances:
         return self.timeout - self.elapsed()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Order:
     """What is to be bought: the request with its options filled in, of which model."""
 

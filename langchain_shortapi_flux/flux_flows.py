@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
-from langchain_core.runnables.config import ensure_config
+from langchain_core.runnables.config import var_child_runnable_config
 
 from langchain_shortapi_flux.connection import runs_here
 from langchain_shortapi_flux.errors import InvalidRequest
@@ -105,7 +105,7 @@ def _order(
     flux: Settings, input: FluxInput, options: Mapping[str, Any]
 ) -> tuple[Order, Purchase, bool, Circumstances]:
     """What is to be bought, under which key, and whether the caller named that key."""
-    asked = read_input(input, options, ensure_config())
+    asked = read_input(input, options, var_child_runnable_config.get())
     here = _circumstances(flux, asked.max_wait)
     order = Order(asked.request.filled_from(flux), flux.model, flux.callback_url)
     holder = uuid4().hex

@@ -6,7 +6,7 @@ Here stands what a bad query means, when to give up, and what an ended job comes
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langchain_shortapi_flux.envelope import Refused
 from langchain_shortapi_flux.errors import Charge, JobFailed, JobTimeout, UnexpectedReply
@@ -18,7 +18,7 @@ from langchain_shortapi_flux.flow_steps import (
     http_reply,
     logger,
 )
-from langchain_shortapi_flux.http_acts import Lost
+from langchain_shortapi_flux.http_acts import HttpRequest, Lost
 from langchain_shortapi_flux.job_record import Record
 from langchain_shortapi_flux.learned_delay import JobKind
 from langchain_shortapi_flux.wire import query_request, read_query
@@ -55,7 +55,7 @@ def follow_job(
     lesson = _Lesson(job, here) if bought_now and here.expected is None else None
     asked_from, failures, retry_after = here.clock(), 0, None
     trouble: str | None = None
-    last_look, took = False, 0.0
+    last_look, took, act = False, 0.0, query_request(job.job_id)
     while True:
         if failures:
             wait = here.retry.wait(failures, retry_after, here.dice())
@@ -77,13 +77,12 @@ def follow_job(
             # The deadline comes first: look once more shortly before it, with time for the answer.
             last_look, wait = True, max(0.0, left - min(LAST_LOOK_SECONDS, left / 2))
         planned = here.clock() + wait
-        found, sent = yield from _query(job, wait, here, if_left)
+        found, sent = yield from _query(act, job, wait, here, if_left)
         took = here.clock() - sent
         last_look = last_look and sent >= planned  # a call may have cut the wait short
-        job = job.model_copy(update={"queries": job.queries + 1, "elapsed": here.elapsed()})
         if isinstance(found, Record):
             failures, trouble = 0, found.oddity
-            job = _updated(job, found)
+            job = _updated(job, found, here)
             if here.budget is not None:
                 here.budget.settle(job)
             if lesson is not None:
@@ -94,6 +93,7 @@ def follow_job(
                     yield Step(job, 0.0, None)
                 return _ended(job, found)
         else:
+            job = _queried(job, here)
             failures, trouble = failures + 1, found.text
             retry_after = found.retry_after
 
@@ -134,18 +134,18 @@ def look_at_job(job: FluxJob, here: Circumstances) -> JobFlow:
         UnexpectedReply: The service refuses to answer, or gave nothing usable
             ``RetryLimits.look_attempts`` times.
     """
-    failures, wait = 0, 0.0
+    failures, wait, act = 0, 0.0, query_request(job.job_id)
     trouble: str | None = None
     while True:
         if wait >= here.time_left():
             raise _timed_out(job, here, trouble)
-        found, _sent = yield from _query(job, wait, here)
-        job = job.model_copy(update={"queries": job.queries + 1, "elapsed": here.elapsed()})
+        found, _sent = yield from _query(act, job, wait, here)
         if isinstance(found, Record):
-            job = _updated(job, found)
+            job = _updated(job, found, here)
             if here.budget is not None:
                 here.budget.settle(job)
             return job
+        job = _queried(job, here)
         failures, trouble = failures + 1, found.text
         if failures >= here.retry.look_attempts:
             raise UnexpectedReply(
@@ -162,7 +162,7 @@ LAST_LOOK_SECONDS = 1.0
 """How long before the deadline the last query is made, where the schedule would overshoot it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Nothing:
     """A query that brought no news, and may be made again."""
 
@@ -171,10 +171,13 @@ class _Nothing:
 
 
 def _query(
-    job: FluxJob, wait: float, here: Circumstances, if_left: tuple[LedgerAct, ...] = ()
+    act: HttpRequest,
+    job: FluxJob,
+    wait: float,
+    here: Circumstances,
+    if_left: tuple[LedgerAct, ...] = (),
 ) -> Generator[Step, Answer | None, tuple[Record | _Nothing, float]]:
     """What came of the next query, and when it was sent."""
-    act = query_request(job.job_id)
     try:
         if here.expected is not None:
             yield Step(job, wait, None, if_left, here.expected.doorbell)
@@ -183,7 +186,7 @@ def _query(
             yield Step(job, wait, None, if_left)
         turn = here.pace.turn(here.clock(), here.queries_per_second)
         sent, left = here.clock() + turn, here.time_left() - turn
-        answer = yield Step(job, turn, replace(act, time_left=left), if_left)
+        answer = yield Step(job, turn, act.within(left), if_left)
     except GeneratorExit:
         logger.warning(
             "stopped waiting for job %s; it goes on, and follow(%r) picks it up",
@@ -208,7 +211,13 @@ def _query(
     return _Nothing(found.text, found.retry_after), sent
 
 
-def _updated(job: FluxJob, found: Record) -> FluxJob:
+def _queried(job: FluxJob, here: Circumstances, **news: Any) -> FluxJob:
+    """The next snapshot: one more query, and what it brought."""
+    counted = {"queries": job.queries + 1, "elapsed": here.elapsed()}
+    return job.model_copy(update=counted | news)
+
+
+def _updated(job: FluxJob, found: Record, here: Circumstances) -> FluxJob:
     charge: Charge = "charged"
     if found.refunded:
         charge = "refunded"
@@ -219,15 +228,15 @@ def _updated(job: FluxJob, found: Record) -> FluxJob:
         error = "the service gave no reason" + (f"; {found.oddity}" if found.oddity else "")
     if found.status == "succeeded":
         error = _notes_on_success(found)
-    return job.model_copy(
-        update={
-            "status": found.status,
-            "images": found.images,
-            "cost": found.cost if found.cost is not None else job.cost,
-            "refunded": job.refunded if found.refunded_amount is None else found.refunded_amount,
-            "charge": charge,
-            "error": error,
-        }
+    return _queried(
+        job,
+        here,
+        status=found.status,
+        images=found.images,
+        cost=found.cost if found.cost is not None else job.cost,
+        refunded=job.refunded if found.refunded_amount is None else found.refunded_amount,
+        charge=charge,
+        error=error,
     )
 
 

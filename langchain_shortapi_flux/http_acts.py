@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class HttpRequest:
     """One call to the job API. ``path`` is below ``/api/v1``; ``body`` is JSON in UTF-8."""
 
@@ -25,8 +25,12 @@ class HttpRequest:
     time_left: float = math.inf
     """Seconds that the whole exchange may take, queueing for a socket included."""
 
+    def within(self, seconds: float) -> HttpRequest:
+        """The same call, to be done in that time."""
+        return HttpRequest(self.method, self.path, self.body, self.repeatable, seconds)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class HttpReply:
     """What came back. Header names are in lower case; ``received_at`` is in Unix seconds."""
 
@@ -36,7 +40,7 @@ class HttpReply:
     received_at: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Lost:
     """No reply came. ``sent`` is False only if provably nothing reached the service."""
 

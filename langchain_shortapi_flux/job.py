@@ -7,9 +7,10 @@ job are doors into other rooms, opened only when used.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -20,11 +21,12 @@ from pydantic import (
     PrivateAttr,
     WithJsonSchema,
 )
+from typing_extensions import override
 
 from langchain_shortapi_flux.errors import Charge
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "ASPECT_RATIOS",
@@ -135,6 +137,26 @@ class FluxRequest(BaseModel):
         return self.model_copy(update=unset)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The job that a picture came with, as far as its job told it. No two pictures differ by it.
+
+    Attributes:
+        job_id: The job's id.
+        base_url: The service that the job lives on.
+        charge: Whether the job was charged.
+    """
+
+    job_id: str | None = field(default=None, compare=False)
+    base_url: str | None = field(default=None, compare=False)
+    charge: Charge = field(default="unknown", compare=False)
+
+    @classmethod
+    def of(cls, job: FluxJob) -> Origin:
+        """The origin of a job's pictures."""
+        return cls(job.job_id, job.base_url, job.charge)
+
+
 class FluxImage(BaseModel):
     """One picture of a job.
 
@@ -148,6 +170,7 @@ class FluxImage(BaseModel):
 
     url: str
     _inline: bytes | None = PrivateAttr(default=None)
+    _origin: Origin = PrivateAttr(default_factory=Origin)
 
     @classmethod
     def from_bytes(cls, content: bytes, media_type: str) -> FluxImage:
@@ -160,6 +183,61 @@ class FluxImage(BaseModel):
     def inline(self) -> bytes | None:
         """The bytes of a picture that came inside the reply; None for one that has a URL."""
         return self._inline
+
+    def download(
+        self,
+        *,
+        timeout: float | None = None,
+        max_bytes: int | None = None,
+        allow_private: bool = False,
+    ) -> bytes:
+        """Fetch the picture now; its bytes are those of a whole PNG, JPEG, WebP or GIF.
+
+        The key is never sent along. Only https is fetched, and http from this machine where the
+        job's ``base_url`` is on it; redirects likewise, five at most. A host's name must not lead
+        to a private, loopback, link-local, metadata or otherwise special address. Behind a proxy
+        of the environment, the proxy resolves names, and its own rules hold in place of that.
+
+        Works inside a running event loop too, which it blocks meanwhile; ``adownload`` does not.
+
+        Args:
+            timeout: Seconds at most, redirects included; 120 where not given.
+            max_bytes: Bytes at most, packed and unpacked; 32 MiB where not given.
+            allow_private: Whether private and loopback addresses are allowed too.
+
+        Raises:
+            DownloadFailed: It could not be fetched within these limits, is cut off, or is no
+                picture by its own bytes, whatever URL and headers say. A URL that is dead (HTTP
+                403, 404, 410) is said to be.
+        """
+        from langchain_shortapi_flux.image_files import (  # noqa: PLC0415 - a door
+            Fetching,
+            download_image,
+        )
+
+        return download_image(self, self._origin, Fetching(timeout, max_bytes, allow_private))
+
+    async def adownload(
+        self,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - as for the twin
+        max_bytes: int | None = None,
+        allow_private: bool = False,
+    ) -> bytes:
+        """The async twin of ``download``."""
+        from langchain_shortapi_flux.image_files import (  # noqa: PLC0415 - a door
+            Fetching,
+            adownload_image,
+        )
+
+        how = Fetching(timeout, max_bytes, allow_private)
+        return await adownload_image(self, self._origin, how)
+
+    def come_from(self, origin: Origin) -> FluxImage:
+        """This picture, knowing the job that it came with."""
+        image = self.model_copy()
+        image._origin = origin  # noqa: SLF001 - its own class
+        return image
 
 
 class FluxJob(BaseModel):
@@ -212,35 +290,81 @@ class FluxJob(BaseModel):
         ]
 
     def save(
-        self, folder: str | Path, *, prefix: str = "", keep_existing: bool = False
+        self,
+        folder: str | Path,
+        *,
+        prefix: str = "",
+        keep_existing: bool = False,
+        timeout: float | None = None,
+        max_bytes: int | None = None,
+        allow_private: bool = False,
     ) -> list[Path]:
         """Fetch the pictures now and write them to ``folder`` (made if missing).
+
+        Files are named ``<prefix><job id>-<index>.<type>``, the type by the picture's own bytes,
+        and appear whole or not at all. Once all are there, ``<prefix><job id>.json`` beside them
+        says prompt, arguments, model, job id, cost, charge, the time of saving (ISO 8601, UTC)
+        and which files with their size and SHA-256; no URL and no key.
 
         Works inside a running event loop too, which it blocks meanwhile; ``asave`` does not.
 
         Args:
-            folder: Where to write. Files are named ``<prefix><job id>-<index>.<type>``.
+            folder: Where to write.
             prefix: Put before each name.
-            keep_existing: Take a file of a picture's name for that picture, saved before.
+            keep_existing: Take a file of a picture's name for that picture, saved before, and
+                leave a JSON file that is there as it is.
+            timeout: Seconds for each picture; 120 where not given.
+            max_bytes: Bytes of each picture; 32 MiB where not given.
+            allow_private: See ``FluxImage.download``.
 
         Returns:
-            The paths written, in the order of ``images``.
+            The pictures' paths, in the order of ``images``.
 
         Raises:
-            DownloadFailed: A picture could not be fetched, is no picture, is too large, or a file
-                of its name exists (nothing is ever overwritten). The text names those saved.
+            DownloadFailed: A picture could not be fetched (see ``FluxImage.download``) or written,
+                or a file of its name exists (nothing is ever overwritten). The text names those
+                saved.
         """
-        from langchain_shortapi_flux.image_files import save_job  # noqa: PLC0415 - a door
+        from langchain_shortapi_flux.image_files import (  # noqa: PLC0415 - a door
+            Fetching,
+            save_job,
+        )
 
-        return save_job(self, Path(folder), prefix=prefix, keep_existing=keep_existing)
+        how = Fetching(timeout, max_bytes, allow_private)
+        return save_job(self, Path(folder), prefix=prefix, keep_existing=keep_existing, how=how)
 
     async def asave(
-        self, folder: str | Path, *, prefix: str = "", keep_existing: bool = False
+        self,
+        folder: str | Path,
+        *,
+        prefix: str = "",
+        keep_existing: bool = False,
+        timeout: float | None = None,  # noqa: ASYNC109 - as for the twin
+        max_bytes: int | None = None,
+        allow_private: bool = False,
     ) -> list[Path]:
         """The async twin of ``save``."""
-        from langchain_shortapi_flux.image_files import asave_job  # noqa: PLC0415 - a door
+        from langchain_shortapi_flux.image_files import (  # noqa: PLC0415 - a door
+            Fetching,
+            asave_job,
+        )
 
-        return await asave_job(self, Path(folder), prefix=prefix, keep_existing=keep_existing)
+        how = Fetching(timeout, max_bytes, allow_private)
+        place = Path(folder)
+        return await asave_job(self, place, prefix=prefix, keep_existing=keep_existing, how=how)
+
+    @override
+    def model_post_init(self, context: Any, /) -> None:
+        """Tell the pictures which job they came with: they may be downloaded by themselves."""
+        if self.images:
+            self.__dict__["images"] = tuple(one.come_from(Origin.of(self)) for one in self.images)
+
+    @override
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As in pydantic; the copy's pictures come from the copy."""
+        job = super().model_copy(update=update, deep=deep)
+        job.model_post_init(None)
+        return job
 
 
 def describe_invalid(errors: Sequence[Any], allowed: Sequence[str]) -> str:
@@ -264,22 +388,33 @@ def _describe_one(error: Any, allowed: Sequence[str]) -> str:
         return reason  # about the whole, whose value is too much to show
     field = _cut(str(error["loc"][0]))
     if error["type"] == "extra_forbidden":
-        return f"{field!r} is not an argument; the arguments are {', '.join(allowed)}"
+        named = shown(str(error["loc"][0]))
+        return f"{named} is not an argument; the arguments are {', '.join(allowed)}"
     if error["type"] == "missing":
         return f"{field} is missing"
     if field in _NEVER_SHOWN:
         return f"{field}: {reason}"
-    shown = _shown(error["input"])
     if error["type"] == "literal_error":
         reason = f"allowed are {error['ctx']['expected']}"
-    return f"{field}={shown}: {reason}"
+    return f"{field}={shown(error['input'])}: {reason}"
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A wrong value, as an error names it; not where it may be a secret or hold one.
+
+    What is given for an option may be anything, also a key that was pasted into the wrong place.
+    """
     try:
-        return _cut(repr(value))
+        text = repr(value)
     except Exception:  # noqa: BLE001 - a huge int, a value nested too deep, a repr that fails
         return f"a value of the type {_cut(type(value).__name__)}"
+    plain = value if isinstance(value, str) else text
+    return NOT_SHOWN if _PERHAPS_SECRET.search(plain) else _cut(text)
+
+
+NOT_SHOWN = "(not shown)"
+_PERHAPS_SECRET = re.compile(r"\S{20}")
+"""No option and no name is a word that long; a key of the service has 35 characters."""
 
 
 def _cut(text: str) -> str:

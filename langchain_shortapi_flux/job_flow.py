@@ -13,7 +13,7 @@ driver performs each act and sends back the answer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from langchain_shortapi_flux.envelope import Refused
@@ -109,7 +109,7 @@ def _create(
         if left <= 0:
             break
         try:
-            answer = yield Step(None, 0.0, replace(act, time_left=left), leaving.sent)
+            answer = yield Step(None, 0.0, act.within(left), leaving.sent)
         except GeneratorExit:
             logger.warning("stopped while a job was being created; it may have been charged")
             raise

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """What the service says of a job."""
 
@@ -142,11 +142,12 @@ def _image(url: object, *, loopback: bool) -> FluxImage | None:
     return FluxImage(url=url) if is_picture_url(url, loopback=loopback) else None
 
 
+_NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f]")
+
+
 def is_picture_url(url: str, *, loopback: bool) -> bool:
     """Whether a picture may be fetched from there: https, or http to this machine if allowed."""
-    if any(ord(character) <= 32 or ord(character) == 127 for character in url):
-        return False
-    if not is_text(url):
+    if _NOT_IN_A_URL.search(url) or not is_text(url):
         return False
     try:
         parts = urlsplit(url)

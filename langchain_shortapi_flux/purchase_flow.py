@@ -46,7 +46,7 @@ NOTE_AGAIN_SECONDS = 0.1
 """The wait before a job's id is offered again to a ledger that did not take it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Purchase:
     """Under which key a job is bought.
 
@@ -91,8 +91,9 @@ def buy_job_once(order: Order, purchase: Purchase, here: Circumstances) -> JobFl
         job = yield from follow_job(job, here, bought_now=job.charge == "charged")
     except JobFailed as error:
         failure = error
-    outcome = _failed(failure, purchase) if failure else _outcome(job)
-    yield from _note(Ended(purchase.key, "ended", job_id=job.job_id, outcome=outcome), job)
+    outcome = _failed(failure) if failure else _outcome(job)
+    ended = Ended(purchase.key, "ended", holder=purchase.holder, job_id=job.job_id, outcome=outcome)
+    yield from _note(ended, job)
     if failure is not None:
         raise failure
     return job
@@ -151,7 +152,9 @@ def _claim(purchase: Purchase, here: Circumstances) -> Generator[Step, Answer | 
     while True:
         if wait:
             yield Step(None, wait, None)
-        found = yield Step(None, 0.0, _claim_act(purchase, instead_of), (purchase.released,))
+        claim = _claim_act(purchase, instead_of)
+        claim = replace(claim, time_left=min(here.time_left(), purchase.lease))
+        found = yield Step(None, 0.0, claim, (purchase.released,))
         if not isinstance(found, Entry):
             reason = found.reason if isinstance(found, LedgerTrouble) else "no answer"
             raise LedgerFailed(
@@ -236,11 +239,8 @@ def _outcome(job: FluxJob) -> dict[str, Any] | None:
     return job.model_dump(mode="json", exclude={"request", "queries", "elapsed"})
 
 
-def _failed(error: JobFailed, purchase: Purchase) -> dict[str, Any]:
-    message = str(error)
-    if purchase.prompt in message:  # which is not to be stored
-        message = f"job {error.job_id} failed; the service's reason repeats the prompt"
-    return {"status": "failed", "charge": error.charge, "message": message}
+def _failed(error: JobFailed) -> dict[str, Any]:
+    return {"status": "failed", "charge": error.charge, "message": str(error)}
 
 
 def _unknown(found: Entry, what: str, job_id: str | None) -> CreateOutcomeUnknown:
@@ -255,8 +255,6 @@ def _unknown(found: Entry, what: str, job_id: str | None) -> CreateOutcomeUnknow
 
 def _note(act: LedgerAct, job: FluxJob | None) -> Generator[Step, Answer | None, None]:
     """Let the ledger note something. Once a job is paid for, its failure must not lose the job."""
-    if isinstance(act, Ended) and act.result == "ended" and act.outcome is None:
-        return
     try:
         # Left while this is under way, it is done all the same: noting it twice does no harm.
         answer = yield Step(None, 0.0, act, (act,))

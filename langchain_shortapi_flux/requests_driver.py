@@ -44,6 +44,8 @@ def run(
                     (step.bell.wait if step.bell else sleep)(step.wait)
                 if isinstance(step.act, HttpRequest):
                     answer = perform(step.act, session, connection)
+                elif step.act is None:
+                    answer = None
                 else:
                     answer = surroundings.perform(step.act)
         except StopIteration as end:

@@ -1,41 +1,49 @@
 """``SqlLedger``: what was bought, kept in a database, so that it outlives the process.
 
-SQLAlchemy Core, one table. It knows how to keep entries atomically among processes and nothing of
-when. No secret is stored; of a prompt, only a hash, unless told otherwise.
+One table. It knows how to keep entries atomically among processes and nothing of when. No secret
+is stored; of a prompt, only a hash, unless told otherwise.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
-import threading
+import math
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 try:
     import sqlalchemy as sql
-    from sqlalchemy.exc import IntegrityError, ProgrammingError
-    from sqlalchemy.schema import CreateTable
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    from langchain_shortapi_flux.ledger_database import LedgerDatabase
 except ImportError as error:
     raise ImportError(
         "SqlLedger needs SQLAlchemy: pip install 'langchain-shortapi-flux[ledger]'"
     ) from error
 
-from langchain_shortapi_flux.ledger import Bought, Claim, Ended, Entry
+from langchain_shortapi_flux.ledger import (
+    Bought,
+    Claim,
+    Ended,
+    Entry,
+    LedgerAct,
+    without_service_words,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LOCK_WAIT_SECONDS = 30.0
-"""How long SQLite waits for another process's write."""
-LOCK_LOOK_SECONDS = 0.01
+ACT_SECONDS_MAX = 10.0
+"""How long an act may take, unless the ledger is told otherwise."""
+ACT_SECONDS_LIMIT = 3600.0
+UPKEEP_SECONDS_MAX = 60.0
+"""How long ``entries`` and ``prune`` may take: nobody's call waits for them."""
 
-_metadata = sql.MetaData()
 _jobs = sql.Table(
     "flux_jobs",
-    _metadata,
+    sql.MetaData(),
     sql.Column("key", sql.Text, primary_key=True),
     sql.Column("digest", sql.String(64), nullable=False),
     sql.Column("holder", sql.String(64), nullable=False),
@@ -51,179 +59,157 @@ _jobs = sql.Table(
 class SqlLedger:
     """Keeps entries in a database: SQLite in a file, or PostgreSQL.
 
-    Needs the extra ``langchain-shortapi-flux[ledger]``; PostgreSQL also needs its driver.
+    Needs the extra ``langchain-shortapi-flux[ledger]``; PostgreSQL also needs ``psycopg`` (or
+    ``psycopg2``). The table ``flux_jobs`` is made if it is missing, on first use.
+
+    **It only grows**, until ``prune`` is called.
+
+    **A pickle of it holds the URL with its password**, for it has to reach the same database: so
+    does a pickle of a ``ShortAPIFlux`` that has it. Treat such pickles as secrets, or give a URL
+    without a password and let PostgreSQL's own means supply it (``PGPASSWORD``, ``~/.pgpass``).
+    Entries and ``repr`` hold no password.
+
+    **Leases compare the clocks of those who share the database.** Clocks that differ by less than
+    a tenth of ``claim_lease`` (9 s of the default 90 s) do no harm. Beyond that a claim may be
+    taken for dead too early, and be reported as ``CreateOutcomeUnknown``; with
+    ``on_unknown="buy"`` it would be bought twice. Keep such machines on network time.
 
     Args:
-        url: As SQLAlchemy writes it: ``sqlite:///flux-jobs.db``,
-            ``postgresql+psycopg://user:password@host/database``. The table ``flux_jobs`` is made
-            if it is missing, on first use.
-        store_prompts: Keep the prompts too, in clear. Without it only a hash is kept.
+        url: As SQLAlchemy writes it, as text or its ``URL``: ``sqlite:///flux-jobs.db``,
+            ``postgresql+psycopg://user:password@host/database``. A ``connect_timeout`` in it
+            stands, in place of the time that an act has.
+        store_prompts: Keep the prompts too, in clear, and what the service said of a job. Without
+            it only a hash is kept, and in place of the service's words a text that says so.
+        timeout: Seconds that an act may take, at most: waiting for a connection, for another's
+            lock and for the database's answer. A call with less time left waits less for its
+            claim. Connecting to an address that does not answer takes at least 2 s.
 
     Raises:
-        ValueError: The URL is none that SQLAlchemy reads, or it names a database in memory.
+        ValueError: ``timeout`` is not above 0 and at most 3600 s; or the URL is none that
+            SQLAlchemy reads, names another kind of database or driver, or one in memory.
     """
 
     blocking = True
 
-    def __init__(self, url: str, *, store_prompts: bool = False) -> None:
-        problem: str | None = None
-        try:
-            self._url = sql.make_url(url)
-        except sql.exc.ArgumentError:
-            problem = "url is no database URL such as sqlite:///flux-jobs.db"
-        if problem is not None:
-            raise ValueError(problem)  # out here, for the other error's text holds the URL
-        self._sqlite = self._url.get_backend_name() == "sqlite"
-        named = self._url.database or ":memory:"
-        if self._sqlite and (":memory:" in named or self._url.query.get("mode") == "memory"):
-            raise ValueError("url names a database in memory; use MemoryLedger() for that")
+    def __init__(
+        self, url: str | sql.URL, *, store_prompts: bool = False, timeout: float = ACT_SECONDS_MAX
+    ) -> None:
+        if not 0 < timeout <= ACT_SECONDS_LIMIT:
+            raise ValueError(f"timeout={timeout}: above 0, at most {ACT_SECONDS_LIMIT:g} seconds")
+        self._database = LedgerDatabase(url, _jobs)
         self.store_prompts = store_prompts
-        self._engine: sql.Engine | None = None
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self.timeout = timeout
 
     def claim(self, claim: Claim) -> Entry:
         """See ``Ledger``."""
         fresh = claim.entry() if self.store_prompts else replace(claim.entry(), prompt=None)
         values = asdict(fresh)
-        with self._connect() as connection:
-            try:
-                with connection.begin():
-                    connection.execute(_jobs.insert().values(**values))
-            except IntegrityError:
-                pass
-            else:
-                return fresh
-            if claim.instead_of is not None:
-                with connection.begin():
-                    replaced = connection.execute(
-                        _jobs.update()
-                        .where(
-                            _jobs.c.key == claim.key,
-                            _jobs.c.holder == claim.instead_of,
-                            _jobs.c.state != "bought",
-                        )
-                        .values(**values)
-                    )
-                if replaced.rowcount == 1:
+        insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
+        theirs = (_jobs.c.key == claim.key, _jobs.c.holder == claim.instead_of)
+        with self._database.transaction(self._time(claim)) as connection:
+            while True:
+                granted = connection.execute(
+                    insert(_jobs).values(**values).on_conflict_do_nothing(),
+                    execution_options={"preserve_rowcount": True},
+                ).rowcount
+                if not granted and claim.instead_of is not None:
+                    granted = connection.execute(
+                        _jobs.update().where(*theirs, _jobs.c.state != "bought").values(**values)
+                    ).rowcount
+                if granted:
                     return fresh
-            with connection.begin():
-                row = connection.execute(
+                found = connection.execute(
                     _jobs.select().where(_jobs.c.key == claim.key)
                 ).one_or_none()
-        # Released between the two looks: the key is free again, so it can be claimed again.
-        return self.claim(claim) if row is None else _entry(row)
+                if found is not None:
+                    return _entry(found)
+                # Released between the two looks: free again, so it can be claimed again.
 
     def bought(self, act: Bought) -> None:
         """See ``Ledger``."""
-        mine = (_jobs.c.key == act.key, _jobs.c.holder == act.holder)
-        self._write(_jobs.update().where(*mine).values(state="bought", job_id=act.job_id))
+        self._write(
+            act,
+            _jobs.update()
+            .where(
+                _jobs.c.key == act.key,
+                _jobs.c.holder == act.holder,
+                _jobs.c.state != "ended",
+            )
+            .values(state="bought", job_id=act.job_id),
+        )
 
     def ended(self, act: Ended) -> None:
         """See ``Ledger``."""
+        mine = sql.and_(_jobs.c.holder == act.holder, _jobs.c.job_id.is_(None))
         if act.result == "ended":
-            outcome = json.dumps(act.outcome)
+            if act.job_id is None:
+                return
+            kept = act.outcome
+            if not self.store_prompts:
+                kept = without_service_words(kept, act.job_id)
+            its = sql.and_(_jobs.c.job_id == act.job_id, _jobs.c.state == "bought")
             self._write(
+                act,
                 _jobs.update()
-                .where(
-                    _jobs.c.key == act.key,
-                    _jobs.c.job_id == act.job_id,
-                    _jobs.c.state == "bought",
-                )
-                .values(state="ended", outcome=outcome)
+                .where(_jobs.c.key == act.key, sql.or_(its, mine))
+                .values(state="ended", job_id=act.job_id, outcome=json.dumps(kept)),
             )
-            return
-        mine = (
-            _jobs.c.key == act.key,
-            _jobs.c.holder == act.holder,
-            _jobs.c.job_id.is_(None),
-        )
-        if act.result == "released":
-            self._write(_jobs.delete().where(*mine))
+        elif act.result == "released":
+            self._write(act, _jobs.delete().where(_jobs.c.key == act.key, mine))
         else:
-            self._write(_jobs.update().where(*mine).values(state="unknown"))
+            self._write(
+                act,
+                _jobs.update().where(_jobs.c.key == act.key, mine).values(state="unknown"),
+            )
 
     def entries(self) -> Iterator[Entry]:
         """Every entry, oldest claim first: for looking after what was bought."""
-        with self._connect() as connection, connection.begin():
+        with self._database.transaction(UPKEEP_SECONDS_MAX) as connection:
             rows = connection.execute(_jobs.select().order_by(_jobs.c.claimed_at)).all()
         return map(_entry, rows)
 
+    def prune(self, before: float, *, open_too: bool = False) -> int:
+        """Delete the ended entries that were claimed before a time, and say how many there were.
+
+        A key whose entry is gone **buys again**. To keep thirty days::
+
+            ledger.prune(before=time.time() - 30 * 86_400)
+
+        Args:
+            before: Unix seconds, not in the future.
+            open_too: Delete entries without an end as well: claims, unknown outcomes, and jobs
+                that run or were left at their timeout. Their job ids are forgotten.
+
+        Raises:
+            ValueError: ``before`` is in the future, or no number.
+        """
+        now = time.time()
+        if not -math.inf < before <= now:
+            raise ValueError(f"before={before}: Unix seconds, at most now ({now:.0f})")
+        old = _jobs.delete().where(_jobs.c.claimed_at < before)
+        if not open_too:
+            old = old.where(_jobs.c.state == "ended")
+        with self._database.transaction(UPKEEP_SECONDS_MAX) as connection:
+            return connection.execute(old).rowcount
+
     def close(self) -> None:
         """Close the database's connections. The next use opens them again."""
-        with self._lock:
-            if self._engine is not None:
-                self._engine.dispose()
-            self._engine = None
+        self._database.close()
 
     def __repr__(self) -> str:
-        # A query can hold a password as well.
-        shown = self._url.set(query={}).render_as_string(hide_password=True)
-        return f"SqlLedger({shown!r})"
+        return f"SqlLedger({self._database.shown_url()!r})"
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Connections and locks stay behind."""
-        return self.__dict__ | {"_engine": None, "_lock": None}
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Connections stay behind."""
+        again = partial(type(self), store_prompts=self.store_prompts, timeout=self.timeout)
+        return again, (self._database.url,)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
+    def _time(self, act: LedgerAct) -> float:
+        return min(act.time_left, self.timeout)
 
-    def _write(self, statement: sql.Executable) -> None:
-        with self._connect() as connection, connection.begin():
+    def _write(self, act: LedgerAct, statement: sql.Executable) -> None:
+        with self._database.transaction(self._time(act)) as connection:
             connection.execute(statement)
-
-    def _connect(self) -> sql.Connection:
-        with self._lock:
-            if self._engine is not None and self._pid != os.getpid():
-                # After a fork: the parent's sockets are the parent's, so they are not even closed.
-                self._engine.dispose(close=False)
-                self._engine = None
-            if self._engine is None:
-                self._engine, self._pid = self._open(), os.getpid()
-            return self._engine.connect()
-
-    def _open(self) -> sql.Engine:
-        waits = {"timeout": LOCK_WAIT_SECONDS} if self._sqlite else {}
-        engine = sql.create_engine(
-            self._url, connect_args=waits, hide_parameters=True, pool_pre_ping=True
-        )
-        if self._sqlite:
-            sql.event.listen(engine, "connect", _use_wal)
-        try:
-            try:
-                _make_table(engine)
-            except (IntegrityError, ProgrammingError):
-                # PostgreSQL, where another process made the table at the same moment.
-                _make_table(engine)
-        except BaseException:
-            engine.dispose()
-            raise
-        return engine
-
-
-def _make_table(engine: sql.Engine) -> None:
-    # Looking first spares those who may use the table but make none.
-    if not sql.inspect(engine).has_table(_jobs.name):
-        with engine.begin() as connection:
-            connection.execute(CreateTable(_jobs, if_not_exists=True))
-
-
-def _use_wal(connection: Any, _record: object) -> None:
-    # Readers and a writer side by side, and a commit that survives a killed process.
-    cursor = connection.cursor()
-    ends = time.monotonic() + LOCK_WAIT_SECONDS
-    while True:
-        try:
-            cursor.execute("PRAGMA journal_mode=WAL")
-            break
-        except sqlite3.OperationalError as error:
-            # SQLite waits for every lock but the one of this change of mode, so we do.
-            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-            if not busy or time.monotonic() > ends:
-                raise
-            time.sleep(LOCK_LOOK_SECONDS)
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.close()
 
 
 def _entry(row: sql.Row[Any]) -> Entry:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from langchain_shortapi_flux.flow_steps import Acquire, Turn
@@ -34,10 +35,8 @@ class Surroundings:
         self._noted = threading.Event()
         self._noted.set()
 
-    def perform(self, act: LedgerAct | Acquire | None) -> Answer | None:
-        """Perform an act, blocking. Nothing comes of no act."""
-        if act is None:
-            return None
+    def perform(self, act: LedgerAct | Acquire) -> Answer | None:
+        """Perform an act, blocking."""
         if not isinstance(act, Acquire):
             return perform_ledger_act(self._ledger, act)
         try:
@@ -45,10 +44,8 @@ class Surroundings:
         except Exception as error:  # noqa: BLE001 - a limiter's own errors, of whatever library
             return Turn(granted=False, trouble=type(error).__name__)
 
-    async def aperform(self, act: LedgerAct | Acquire | None) -> Answer | None:
+    async def aperform(self, act: LedgerAct | Acquire) -> Answer | None:
         """The async twin of ``perform``: a blocking ledger is asked in a thread."""
-        if act is None:
-            return None
         if isinstance(act, Acquire):
             return await self._acquire()
         if not self._ledger.blocking:
@@ -65,14 +62,14 @@ class Surroundings:
             perform_ledger_act(self._ledger, act)
 
     def _note(self, act: LedgerAct) -> asyncio.Future[Answer | None]:
-        before, done = self._noted, threading.Event()
+        before, done, asked = self._noted, threading.Event(), time.monotonic()
         self._noted = done
 
         def note() -> Answer | None:
             # One that was left while it was under way may be in another thread still.
             before.wait()
             try:
-                return perform_ledger_act(self._ledger, act)
+                return perform_ledger_act(self._ledger, act, asked)
             finally:
                 done.set()
 

@@ -6,12 +6,11 @@ that it was shown: what looks like one is not said again.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from langchain_shortapi_flux.job import describe_invalid
+from langchain_shortapi_flux.job import describe_invalid, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +21,6 @@ INJECTED = "runtime"
 """The name under which LangGraph adds its own to a call."""
 UNKNOWN_NAMES_SHOWN = 5
 """How many arguments that do not exist are named at most."""
-_PERHAPS_SECRET = re.compile(r"\S{20}")
-"""No option and no name is a word that long; a key of the service has 35 characters."""
 
 
 class Arguments(BaseModel):
@@ -38,9 +35,9 @@ class Arguments(BaseModel):
         known = {*cls.model_fields, INJECTED}
         unknown = sorted(map(str, set(values) - known)) if isinstance(values, dict) else []
         if unknown:
-            shown = ", ".join(repr(_showable(name)) for name in unknown[:UNKNOWN_NAMES_SHOWN])
+            named = ", ".join(map(shown, unknown[:UNKNOWN_NAMES_SHOWN]))
             names = ", ".join(cls.model_fields)
-            raise ValueError(f"{shown} unknown; the arguments are {names}")
+            raise ValueError(f"{named} unknown; the arguments are {names}")
         return values
 
 
@@ -51,17 +48,4 @@ def explain_invalid(error: ValidationError, allowed: Sequence[str]) -> str:
         error: What pydantic found wrong.
         allowed: The names of the arguments that exist.
     """
-    found = [{**one, "input": _showable(one["input"])} for one in error.errors()]
-    return f"invalid arguments: {describe_invalid(found, allowed)}"
-
-
-class _NotShown:
-    def __repr__(self) -> str:
-        return "(not shown)"
-
-
-def _showable(value: object) -> object:
-    """The value, or what stands in for it where it may be a secret or hold one."""
-    if isinstance(value, str):
-        return _NotShown() if _PERHAPS_SECRET.search(value) else value
-    return value if value is None or isinstance(value, (int, float)) else _NotShown()
+    return f"invalid arguments: {describe_invalid(error.errors(), allowed)}"

@@ -10,7 +10,7 @@ from contextlib import suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from langchain_core.runnables.config import ensure_config
+from langchain_core.runnables.config import var_child_runnable_config
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -25,10 +25,12 @@ def traced_config(config: RunnableConfig | None, model: str) -> RunnableConfig:
 
     They win over what a run around this one has handed down: that names another's model.
     """
-    config = ensure_config(config)
+    given: RunnableConfig = config if config is not None else {}
+    metadata = given.get("metadata")
+    if metadata is None:
+        metadata = (var_child_runnable_config.get() or {}).get("metadata") or {}
     names = {"ls_provider": PROVIDER, "ls_model_name": model}
-    config["metadata"] = {**config.get("metadata", {}), **names}
-    return config
+    return {**given, "metadata": {**metadata, **names}}
 
 
 class TracedCost:

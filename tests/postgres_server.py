@@ -1,6 +1,6 @@
 """A real PostgreSQL for the length of a test run: from the test extra, or an installed one.
 
-It knows how a server is started and stopped, and nothing of ledgers.
+It knows how a server is started, stopped and emptied again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +41,15 @@ def postgres_url() -> Iterator[str]:
             running.__exit__(None, None, None)
         return
     pytest.skip(f"no PostgreSQL could be started ({'; '.join(reasons)})")
+
+
+def table_dropped(url: str) -> str:
+    """That database, empty again."""
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("drop table if exists flux_jobs"))
+    engine.dispose()
+    return url
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 from langchain_shortapi_flux.http_acts import HttpReply, Lost
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
 
 KEY = "reply-server-key-not-a-secret"
@@ -99,24 +100,40 @@ class _Listener(ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 128
     owner: ReplyServer
+    tls: ssl.SSLContext | None = None
+
+    def get_request(self) -> tuple[socket.socket, object]:
+        connection, address = super().get_request()
+        if self.tls is not None:
+            connection = self.tls.wrap_socket(connection, server_side=True)
+        return connection, address
 
 
 class ReplyServer:
     """Serves a script: each request gets the next answer, and the last one repeats."""
 
-    def __init__(self, *answers: HttpReply | Lost | Pieces) -> None:
+    def __init__(
+        self, *answers: HttpReply | Lost | Pieces, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._answers: Sequence[HttpReply | Lost | Pieces] = answers
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
         self.asked: list[Asked] = []
         self._listener = _Listener(("127.0.0.1", 0), _Connection)
         self._listener.owner = self
+        self._listener.tls = tls
         self._thread = threading.Thread(target=self._listener.serve_forever, args=(0.002,))
 
     @property
     def base_url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self._listener.server_address[1]}"
+        scheme = "http" if self._listener.tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self.port}"
+
+    @property
+    def port(self) -> int:
+        """On which port of 127.0.0.1."""
+        return int(self._listener.server_address[1])
 
     @property
     def connections(self) -> int:

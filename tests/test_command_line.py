@@ -354,7 +354,7 @@ def test_a_list_that_cannot_be_printed_names_the_job(
     monkeypatch.setattr("sys.stdout", _FullDisk())
     assert main(["a fox", "-o", str(tmp_path)]) == 1
     assert f"job {with_key.jobs[0].job_id}: its pictures are saved" in capfd.readouterr().err
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.glob("*.png"))) == 1
 
 
 def test_a_job_that_the_sandbox_does_not_know_is_named_with_the_reason(
@@ -413,7 +413,7 @@ def _without_stderr(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_closed_stderr_breaks_nothing(with_key: Sandbox, tmp_path: Path) -> None:
     """Who closes it wants the list of files, and nothing else on stdout."""
     done = _without_stderr("a fox", "-o", str(tmp_path))
-    (saved,) = tmp_path.iterdir()
+    (saved,) = tmp_path.glob("*.png")
     path, summary = done.stdout.splitlines()
     assert (done.returncode, path) == (0, str(saved))
     assert summary.startswith(f"job {with_key.jobs[0].job_id}: succeeded")
@@ -430,7 +430,7 @@ def test_a_stderr_that_nobody_reads_breaks_nothing(
     """A paid job is not left because its progress could not be told."""
     monkeypatch.setattr("sys.stderr", _FullDisk())
     assert main(["a fox", "-o", str(tmp_path)]) == 0
-    (saved,) = tmp_path.iterdir()
+    (saved,) = tmp_path.glob("*.png")
     assert capsys.readouterr().out.splitlines()[0] == str(saved)
 
 

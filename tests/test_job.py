@@ -11,6 +11,7 @@ import pytest
 from langchain_core.load import dumpd, dumps
 from langchain_core.messages import HumanMessage
 from pydantic import BaseModel, ValidationError
+from whole_pictures import png
 
 from langchain_shortapi_flux import FluxImage, FluxJob, FluxRequest, PollPolicy, RetryLimits
 from langchain_shortapi_flux.job import describe_invalid
@@ -18,7 +19,7 @@ from langchain_shortapi_flux.job import describe_invalid
 if TYPE_CHECKING:
     from pathlib import Path
 
-BYTES = b"\x89PNG\r\n\x1a\n" + b"the bytes of a picture" * 60
+BYTES = png(at_least=1300)
 INLINE = FluxImage.from_bytes(BYTES, "image/png")
 LINKED = FluxImage(url="https://cdn.example.com/tmp/fox.png")
 JOB = FluxJob(

