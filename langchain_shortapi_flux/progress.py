@@ -165,17 +165,16 @@ class FluxProgress(BaseCallbackHandler):
         if name != PROGRESS_EVENT:
             return
         with self._lock, suppress(KeyError, TypeError, ValueError, ArithmeticError):
-            run = self._count.run_of(run_id)
-            # A tool that only follows a job: its run is known by its first snapshot.
-            follows = run is None and data["status"] == "pending"
-            run = Run("") if follows else run
-            if run is not None:
-                run.tell(data)
+            known = self._count.run_of(run_id)
+            run = known or Run("")
+            run.tell(data)
             self._spent.see(data)
-            if follows and run is not None:
+            if known is None:
+                if data["status"] != "pending":
+                    return
+                # A tool that only follows a job: its run is known by its first snapshot.
                 self._count.start(run_id, run, None, again=False)
-            if run is not None:
-                self._bars.show(run, self._count, self._spent)
+            self._bars.show(run, self._count, self._spent)
 
     @override
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:

@@ -102,11 +102,16 @@ def terminal() -> _Terminal:
     return _Terminal()
 
 
+_kept: list[FluxProgress] = []
+"""The handlers of a test: a bar that is thrown away closes itself, and would not be missed."""
+
+
 @pytest.fixture(autouse=True)
 def _no_bar_is_left_open() -> Iterator[None]:
     yield
     left = len(tqdm._instances)
     tqdm._instances.clear()
+    _kept.clear()
     assert left == 0
 
 
@@ -117,7 +122,9 @@ def _flux(sandbox: Sandbox, **fields: Any) -> ShortAPIFlux:
 
 
 def _progress(terminal: _Terminal, **options: Any) -> FluxProgress:
-    return FluxProgress(file=terminal, refresh_seconds=0.0, **options)
+    progress = FluxProgress(file=terminal, refresh_seconds=0.0, **options)
+    _kept.append(progress)
+    return progress
 
 
 def _config(*handlers: BaseCallbackHandler, max_concurrency: int | None = None) -> RunnableConfig:
@@ -306,6 +313,23 @@ async def test_a_failed_job_closes_its_bar_and_says_so(
         await _called(call, _flux(sandbox), "a red fox", progress)
     assert terminal.lines[-1].endswith(" · 0.02 USD · refunded · JobFailed")
     assert progress.spent == 0
+
+
+def test_after_a_failure_the_bar_of_a_lot_stays(sandbox: Sandbox, terminal: _Terminal) -> None:
+    """Nobody knows if another job comes; what was spent is still to be read."""
+    sandbox.inject(Fault("create", "job_fails"))
+    with pytest.raises(JobFailed):
+        _flux(sandbox).invoke("a red fox", _config(_progress(terminal, total=3)))
+    assert re.match(r"1/3 \|.*\| 1 failed, 0\.00 USD", terminal.lines[-1])
+    assert terminal.getvalue().endswith("\n")
+
+
+def test_more_jobs_than_announced_are_counted_as_they_are(
+    sandbox: Sandbox, terminal: _Terminal
+) -> None:
+    """The number given may be wrong."""
+    _flux(sandbox).batch(["fox 0", "fox 1"], _config(_progress(terminal, total=1)))
+    assert re.match(r"2/2 \|", terminal.lines[-1])
 
 
 @CALLS
@@ -605,14 +629,21 @@ def test_an_event_that_is_none_of_ours_is_left_alone(
         dispatch_custom_event(PROGRESS_EVENT, data)
         dispatch_custom_event("another", _event())
 
-    RunnableLambda(step).invoke("x", _config(_progress(terminal)))
+    progress = _progress(terminal)
+    RunnableLambda(step).invoke("x", _config(progress))
     assert caplog.records == []
+    assert terminal.getvalue() == ""
+    assert progress.spent == 0
 
 
 def test_runs_of_others_have_no_bar(terminal: _Terminal) -> None:
-    """Models, chains and tools that make no pictures."""
-    chain: Runnable[Any, Any] = RunnableLambda(lambda _: "x") | ScriptedModel(answers=["y"])
-    chain.invoke("x", _config(_progress(terminal)))
+    """Models, chains and tools that make no pictures, also below our own provider's name."""
+    progress = _progress(terminal)
+    chain: Runnable[Any, Any] = RunnableLambda(lambda _: "x") | ScriptedModel(answers=["y", "z"])
+    chain.invoke("x", _config(progress))
+    chain.invoke("x", {**_config(progress), "metadata": {"ls_provider": "shortapi"}})
+    for known in (None, {}, {"ls_provider": "another"}):
+        progress.on_chain_start({}, "x", run_id=uuid4(), metadata=known, run_type="tool")
     assert terminal.getvalue() == ""
 
 
