@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_core.runnables.config import get_config_list
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from langchain_shortapi_flux.job import FluxJob
 
 
+IDS_TOLD = 50
 FAILURES_TOLD = 5
 """How many failures of a batch are told in its error's text; all are in ``failures``."""
 
@@ -34,8 +35,8 @@ class BatchFailed(ShortAPIError):
     Args:
         outcomes: In input order: each finished job, each failure, None for one that was left
             before it ended.
-        left: The last snapshot of each job that was bought and left before it ended, by its place
-            in the inputs.
+        left: The last snapshot of each job that was bought and is no outcome, nor told of by one:
+            it was left before it ended, or a callback broke. By its place in the inputs.
 
     Attributes:
         outcomes: As above.
@@ -72,8 +73,11 @@ class BatchFailed(ShortAPIError):
             f"failed: {named} (in .failures)"
         )
         if unended := len(self.outcomes) - len(self.jobs) - len(self.failures):
-            ids = ", ".join(job.job_id for job in self.left.values()) or "none"
-            text += f"; {unended} were left before they ended, of which were bought: {ids}"
+            text += f"; {unended} were left before they ended"
+        if self.left:
+            ids = [job.job_id for job in self.left.values()]
+            more = f" and {len(ids) - IDS_TOLD} more" if len(ids) > IDS_TOLD else ""
+            text += f"; bought all the same (in .left): {', '.join(ids[:IDS_TOLD])}{more}"
         told = [f"[{place}] {error}" for place, error in self.failures.items()][:FAILURES_TOLD]
         return "; ".join([text, *told])
 
@@ -148,20 +152,27 @@ class Batch:
                 outcome = self._outcomes[index]
                 if return_exceptions or not isinstance(outcome, Exception):
                     yield index, outcome
-        except asyncio.CancelledError as left:
+        except BaseException as left:
             await self._stop(tasks)
-            left.__cause__ = self.report()
+            self.explain(left)
             raise
-        finally:
-            await self._stop(tasks)
         if not return_exceptions and (failed := self.report()).failures:
             raise failed
+
+    def explain(self, left: BaseException) -> None:
+        """Give what ended the batch early a cause that names what was bought until then."""
+        if left.__cause__ is None and self._seen and not isinstance(left, BatchFailed):
+            left.__cause__ = self.report()
 
     def report(self) -> BatchFailed:
         """What there is to say of the jobs so far: finished, failed, and left while they ran."""
         return BatchFailed(
             [self._outcomes.get(index) for index in range(len(self._inputs))],
-            {index: job for index, job in self._seen.items() if index not in self._outcomes},
+            {
+                index: job
+                for index, job in self._seen.items()
+                if getattr(self._outcomes.get(index), "job_id", None) is None
+            },
         )
 
     async def _settle(self, index: int, settled: asyncio.Queue[int]) -> None:
@@ -173,6 +184,8 @@ class Batch:
                 job = await self._buy(self._inputs[index], self._configs[index], see)
             self._outcomes[index] = job
         except Exception as error:  # noqa: BLE001 - it is the caller's, in its place
+            if (bought := self._seen.get(index)) and getattr(error, "job_id", None) is None:
+                error.add_note(f"job {bought.job_id} was bought: {bought.status}")
             self._outcomes[index] = error
         finally:
             settled.put_nowait(index)
@@ -181,4 +194,7 @@ class Batch:
         left = [task for task in tasks if not task.done()]
         for task in left:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        # Cancelled again, it still waits until they have left: they do so at once.
+        while not all(task.done() for task in left):
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait(left)

@@ -46,17 +46,19 @@ class Expected:
         url: The job's ``callback_url``: a secret between the service and this process.
         doorbell: Where the job waits; a call rings it.
         job_id: Which job it is, once that was told.
+        told: Whether a call may come to the URL: the service was given it, and somebody listens.
         hint: The job id that a call to this URL named while ``job_id`` was not known; None before.
             It is not to be believed before a query says the same.
     """
 
-    __slots__ = ("_looks_left", "_receiver", "doorbell", "hint", "job_id", "url")
+    __slots__ = ("_looks_left", "_receiver", "doorbell", "hint", "job_id", "told", "url")
 
     def __init__(self, receiver: CallbackReceiver, url: str) -> None:
         self.url = url
         self.doorbell = Doorbell()
         self.job_id: str | None = None
         self.hint: str | None = None
+        self.told = True
         self._looks_left = EARLY_LOOKS_MAX
         self._receiver = receiver
 
@@ -275,6 +277,10 @@ class CallbackReceiver:
     ) -> None:
         """Stop serving. Jobs that wait poll on; new ones are given no URL."""
         self._url = None
+        with self._lock:
+            for expected in self._by_token.values():  # no call will come: poll as usual, from now
+                expected.told = False
+                expected.doorbell.ring()
         server, self._server = self._server, None
         if server is not None:
             await server.__aexit__(kind, error, traceback)

@@ -161,7 +161,18 @@ def connect(base_url: str, api_key: SecretStr | None, max_connections: int) -> C
     ca_bundle = ca_bundle_from_environment()
     if ca_bundle is not None and base_url.startswith("https"):
         ssl_context(ca_bundle)  # read now, so that a file that is none is told before a job is made
-    return Connection(base_url, api_key, proxy_for(base_url), ca_bundle, max_connections)
+    return _shared(base_url, api_key, proxy_for(base_url), ca_bundle, max_connections)
+
+
+@lru_cache(maxsize=64)  # so that what a connection works out is worked out once, not for each job
+def _shared(
+    base_url: str,
+    api_key: SecretStr,
+    proxy: SecretStr | None,
+    ca_bundle: str | None,
+    max_connections: int,
+) -> Connection:
+    return Connection(base_url, api_key, proxy, ca_bundle, max_connections)
 
 
 def ca_bundle_from_environment() -> str | None:

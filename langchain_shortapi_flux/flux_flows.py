@@ -81,6 +81,7 @@ def _expecting_a_call(
     if expected is None:
         return (yield from buy(order, purchase, here))
     with expected:
+        expected.told = order.callback_url is None
         order = replace(order, callback_url=order.callback_url or expected.url)
         return (yield from buy(order, purchase, replace(here, expected=expected)))
 
@@ -108,10 +109,11 @@ def _order(
     asked = read_input(input, options, var_child_runnable_config.get())
     here = _circumstances(flux, asked.max_wait)
     order = Order(asked.request.filled_from(flux), flux.model, flux.callback_url)
-    holder = uuid4().hex
+    holder, named = uuid4().hex, asked.request_key is not None
     purchase = Purchase(
         key=purchase_key(flux.base_url, asked.request_key or f"unnamed {holder}"),
-        digest=request_digest(flux.base_url, flux.model, order.request),
+        # Nobody comes again with a key that nobody named, so there is nothing to compare.
+        digest=request_digest(flux.base_url, flux.model, order.request) if named else "",
         holder=holder,
         # Waiting for a rate limiter's turn may take as long as the whole job may.
         lease=flux.claim_lease + (flux.timeout if here.limited else 0.0),
@@ -120,7 +122,7 @@ def _order(
         wall=time.time,
         prompt=order.request.prompt,
     )
-    return order, purchase, asked.request_key is not None, here
+    return order, purchase, named, here
 
 
 def _known(flux: Settings, job: object) -> FluxJob:

@@ -65,7 +65,8 @@ def follow_job(
             learned = lesson.first_delay() if lesson is not None else None
             waited = here.clock() - asked_from
             wait = here.poll.wait(job.queries, waited, here.dice(), took=took, learned=learned)
-            if bought_now and here.expected is not None and not here.expected.called:
+            expected = here.expected
+            if bought_now and expected is not None and expected.told and not expected.called:
                 wait *= BACKSTOP_FACTOR
         left = here.time_left()
         if last_look or left <= 0:
@@ -162,6 +163,27 @@ LAST_LOOK_SECONDS = 1.0
 """How long before the deadline the last query is made, where the schedule would overshoot it."""
 
 
+def _turn(
+    job: FluxJob, here: Circumstances, if_left: tuple[LedgerAct, ...]
+) -> Generator[Step, Answer | None, bool]:
+    """Wait until the next query may go; False where that is not before the deadline."""
+    cap = here.queries_per_second
+    while True:
+        wait = here.pace.turn(here.clock(), cap, here.time_left())
+        if wait is None:
+            return False
+        if not wait:
+            return True
+        try:
+            yield Step(job, wait, None, if_left)
+        except GeneratorExit:
+            here.pace.give_back(cap)
+            raise
+        if not here.pace.held(here.clock()):
+            return True
+        here.pace.give_back(cap)  # the service complained meanwhile: this turn is void
+
+
 @dataclass(frozen=True, slots=True)
 class _Nothing:
     """A query that brought no news, and may be made again."""
@@ -184,9 +206,10 @@ def _query(
             here.expected.doorbell.heard()
         elif wait:
             yield Step(job, wait, None, if_left)
-        turn = here.pace.turn(here.clock(), here.queries_per_second)
-        sent, left = here.clock() + turn, here.time_left() - turn
-        answer = yield Step(job, turn, act.within(left), if_left)
+        if not (yield from _turn(job, here, if_left)):
+            return _Nothing("queries were held back until the deadline"), here.clock()
+        sent = here.clock()
+        answer = yield Step(job, 0.0, act.within(here.time_left()), if_left)
     except GeneratorExit:
         logger.warning(
             "stopped waiting for job %s; it goes on, and follow(%r) picks it up",

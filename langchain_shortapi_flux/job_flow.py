@@ -164,18 +164,23 @@ def _get_ready(
     """Wait for what has to come before create: its back-off, the service's calm, a turn."""
     if wait:
         yield Step(None, wait, None, leaving.idle)
+    if here.limited:
+        yield from _take_turn(here, leaving)
     while (held := min(here.pace.held(here.clock()), here.time_left())) > 0:
         yield Step(None, held, None, leaving.idle)
+
+
+def _take_turn(here: Circumstances, leaving: Leaving) -> Generator[Step, Answer | None, None]:
+    """Ask the rate limiter until it has a turn to give."""
     wait = 0.0
-    while here.limited and wait < here.time_left():
+    while wait < here.time_left():
         turn = yield Step(None, wait, Acquire(), leaving.idle)
         if isinstance(turn, Turn) and turn.granted:
             return
         if isinstance(turn, Turn) and turn.trouble is not None:
             raise ConfigurationError(f"rate_limiter broke ({turn.trouble}); nothing was sent")
         wait = TURN_LOOK_SECONDS
-    if here.limited:
-        raise RateLimited(f"rate_limiter gave no turn within {here.timeout:g} s; nothing was sent")
+    raise RateLimited(f"rate_limiter gave no turn within {here.timeout:g} s; nothing was sent")
 
 
 def _unknown_outcome(what: str) -> str:

@@ -6,6 +6,7 @@ knows nothing of jobs and nothing of HTTP.
 
 from __future__ import annotations
 
+import math
 import threading
 from functools import lru_cache
 
@@ -13,6 +14,8 @@ __all__ = ["QUERIES_PER_SECOND", "Pace", "pace_of"]
 
 QUERIES_PER_SECOND = 1_000.0
 """The default cap. The service documents no limit; this one only keeps thousands of jobs apart."""
+CALM_SECONDS = 0.001
+"""A hold that ends sooner has ended: what is left of it may be a rounding error."""
 BURST_SECONDS = 0.1
 """As many queries as the cap allows in this time may go out at once."""
 SLOWER_BY = 0.5
@@ -24,6 +27,7 @@ SLOWEST_SHARE = 1 / 16
 RECOVERY_SECONDS = 30.0
 """In this time, without another complaint, a cap that fell to nothing is back in full."""
 SERVICES_KEPT = 64
+CAPS_KEPT = 64
 
 
 class Pace:
@@ -34,29 +38,42 @@ class Pace:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._next_free = 0.0
+        self._next_free: dict[float, float] = {}
         self._held_until = 0.0
         self._share = 1.0
         self._slowed_at = -SLOWER_EVERY_SECONDS
 
-    def turn(self, now: float, per_second: float) -> float:
+    def turn(self, now: float, per_second: float, patience: float = math.inf) -> float | None:
         """Take the next turn of a query: how many seconds to wait for it, 0 if it may go now.
 
         Args:
             now: What the clock says.
-            per_second: The cap, in queries per second, for this process and service.
+            per_second: The cap, in queries per second, shared by all that name the same.
+            patience: Seconds that can be waited. None is given, and no turn taken, where the next
+                one comes later.
         """
         with self._lock:
-            gap = 1 / (per_second * self._share_at(now))
             earliest = max(now, self._held_until)
-            begin = max(self._next_free, earliest - BURST_SECONDS)
-            self._next_free = begin + gap
-            return max(begin, earliest) - now
+            begin = max(self._next_free.get(per_second, 0.0), earliest - BURST_SECONDS)
+            wait = max(begin, earliest) - now
+            if wait >= patience:
+                return None
+            if per_second not in self._next_free and len(self._next_free) >= CAPS_KEPT:
+                self._next_free.clear()
+            self._next_free[per_second] = begin + 1 / (per_second * self._share_at(now))
+            return wait
+
+    def give_back(self, per_second: float) -> None:
+        """A turn that was taken is not used."""
+        with self._lock:
+            if per_second in self._next_free:
+                self._next_free[per_second] -= 1 / per_second
 
     def held(self, now: float) -> float:
         """Seconds for which nothing is to be sent at all, a create neither."""
         with self._lock:
-            return max(self._held_until - now, 0.0)
+            left = self._held_until - now
+        return left if left > CALM_SECONDS else 0.0
 
     def slow_down(self, now: float, seconds: float) -> None:
         """The service said: too much. Hold everything for so long, and go on at half the speed."""

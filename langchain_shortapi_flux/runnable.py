@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from langchain_shortapi_flux.errors import NotCreated
 from langchain_shortapi_flux.flux_settings import FluxSettings
+from langchain_shortapi_flux.flux_wrapping import FluxFallbacks, FluxRetry, fields_of
 from langchain_shortapi_flux.loop_thread import iterate_in_loop_thread, run_in_loop_thread
 from langchain_shortapi_flux.traced_cost import TracedCost, traced_config
 
@@ -126,8 +127,8 @@ class ShortAPIFlux(FluxSettings):
         batch = self._batch(inputs, config, kwargs)
         try:
             return run_in_loop_thread(lambda: batch.run(return_exceptions=return_exceptions))
-        except KeyboardInterrupt as left:
-            left.__cause__ = batch.report()
+        except BaseException as left:
+            batch.explain(left)
             raise
 
     @override
@@ -182,9 +183,13 @@ class ShortAPIFlux(FluxSettings):
     ) -> Iterator[tuple[int, FluxJob | Exception]]:
         """As ``abatch_as_completed``, on an event loop in a thread of its own."""
         batch = self._batch(inputs, config, kwargs)
-        return iterate_in_loop_thread(
-            lambda: batch.as_completed(return_exceptions=return_exceptions)
-        )
+        try:
+            yield from iterate_in_loop_thread(
+                lambda: batch.as_completed(return_exceptions=return_exceptions)
+            )
+        except BaseException as left:
+            batch.explain(left)
+            raise
 
     @overload
     def abatch_as_completed(
@@ -279,12 +284,13 @@ class ShortAPIFlux(FluxSettings):
         stop_after_attempt: int = 3,
     ) -> Runnable[FluxInput, FluxJob]:
         """As in LangChain, but by default only what is ``is_retryable`` is repeated."""
-        return super().with_retry(
+        made = super().with_retry(
             retry_if_exception_type=retry_if_exception_type,
             wait_exponential_jitter=wait_exponential_jitter,
             exponential_jitter_params=exponential_jitter_params,
             stop_after_attempt=stop_after_attempt,
         )
+        return FluxRetry(**fields_of(made))
 
     @override
     def with_fallbacks(
@@ -295,9 +301,10 @@ class ShortAPIFlux(FluxSettings):
         exception_key: str | None = None,
     ) -> RunnableWithFallbacks[FluxInput, FluxJob]:
         """As in LangChain, but by default a fallback steps in only where no job was made."""
-        return super().with_fallbacks(
+        made = super().with_fallbacks(
             fallbacks, exceptions_to_handle=exceptions_to_handle, exception_key=exception_key
         )
+        return FluxFallbacks(**fields_of(made))
 
     # --- joining flow and driver ------------------------------------------------------------------
 

@@ -32,8 +32,7 @@ class Surroundings:
     def __init__(self, ledger: Ledger, rate_limiter: BaseRateLimiter | None = None) -> None:
         self._ledger = ledger
         self._rate_limiter = rate_limiter
-        self._noted = threading.Event()
-        self._noted.set()
+        self._noted: threading.Event | None = None
 
     def perform(self, act: LedgerAct | Acquire) -> Answer | None:
         """Perform an act, blocking."""
@@ -67,7 +66,8 @@ class Surroundings:
 
         def note() -> Answer | None:
             # One that was left while it was under way may be in another thread still.
-            before.wait()
+            if before is not None:
+                before.wait()
             try:
                 return perform_ledger_act(self._ledger, act, asked)
             finally:

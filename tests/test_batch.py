@@ -17,11 +17,13 @@ from quick_flux import flux_on
 from langchain_shortapi_flux import (
     BatchFailed,
     ConfigurationError,
+    CreateOutcomeUnknown,
     FluxJob,
     InvalidRequest,
     JobFailed,
     MemoryLedger,
     RateLimited,
+    RetryLimits,
     ShortAPIFlux,
 )
 from langchain_shortapi_flux.sandbox import Fault, Sandbox
@@ -261,6 +263,52 @@ def test_a_batch_that_is_retried_buys_only_what_was_not_created(sandbox: Sandbox
     assert len(sandbox.charges) == 3
 
 
+@pytest.mark.parametrize("how", ["batch", "abatch"])
+def test_a_retried_batch_judges_each_failure_by_itself(sandbox: Sandbox, how: str) -> None:
+    """LangChain's own would repeat all that failed if the first of them may be repeated."""
+    sandbox.inject(Fault("create", "rate_limited"), Fault("create", "drop_after"))
+    once = RetryLimits(create_attempts=1, backoff_first=0.01)
+    retried = flux_on(sandbox, retry=once).with_retry(wait_exponential_jitter=False)
+    with pytest.raises(BatchFailed) as caught:
+        call(retried, how, ["a fox", "an owl", "a hare"], {"max_concurrency": 1})
+    assert [type(error) for error in caught.value.failures.values()] == [CreateOutcomeUnknown]
+    assert len(caught.value.jobs) == 2
+    assert len(sandbox.charges) == 3
+
+
+@pytest.mark.parametrize("how", ["batch", "abatch"])
+def test_a_batch_with_fallbacks_loses_nothing(sandbox: Sandbox, how: str) -> None:
+    """What a fallback does not answer is told beside what has succeeded."""
+    sandbox.inject(Fault("create", "drop_after"), Fault("create", "refuse"))
+    flux = flux_on(sandbox)
+    with pytest.raises(BatchFailed) as caught:
+        call(flux.with_fallbacks([flux]), how, ["a fox", "an owl", "a hare"])
+    assert [type(error) for error in caught.value.failures.values()] == [CreateOutcomeUnknown]
+    assert len(caught.value.jobs) == 2
+
+
+class Breaks(BaseCallbackHandler):
+    """A callback of the user's that fails once a job is done."""
+
+    raise_error = run_inline = True
+
+    def on_chain_end(self, *_: Any, **__: Any) -> None:
+        raise ValueError("the handler broke")
+
+    on_tool_end = on_chain_end
+
+
+def test_a_callback_that_breaks_does_not_lose_the_job(sandbox: Sandbox) -> None:
+    """It was paid for, and its pictures are there."""
+    flux, config = flux_on(sandbox), {"callbacks": [Breaks()]}
+    with pytest.raises(BatchFailed) as caught:
+        call(flux, "batch", ["a fox"], config)
+    assert caught.value.left[0].status == "succeeded"
+    assert sandbox.jobs[0].job_id in str(caught.value)
+    (error,) = call(flux, "batch", ["a fox"], config, return_exceptions=True)
+    assert error.__notes__ == [f"job {sandbox.jobs[1].job_id} was bought: succeeded"]
+
+
 # --- left early ---------------------------------------------------------------------------------
 
 
@@ -269,13 +317,16 @@ async def _all_bought(sandbox: Sandbox, count: int) -> None:
         await asyncio.sleep(0.005)
 
 
-async def test_a_cancelled_batch_names_what_was_bought(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_cancelled_batch_names_what_was_bought(sandbox: Sandbox, times: int) -> None:
     """In the error's cause, and in the ledger, though no job had a key."""
     sandbox.inject(Fault("create", "job_never_ends", times=5))
     flux = flux_on(sandbox)
     batch = asyncio.create_task(flux.abatch(PROMPTS[:5]))
     await _all_bought(sandbox, 50)
-    batch.cancel()
+    for _ in range(times):
+        batch.cancel()
+        await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError) as caught:
         await batch
     left = caught.value.__cause__

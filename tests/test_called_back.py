@@ -123,16 +123,37 @@ def test_a_handed_on_body_wakes_the_job_that_it_names(receiver: CallbackReceiver
         assert [job.status for job in got] == ["succeeded"]
 
 
+def test_a_receiver_that_stops_leaves_its_jobs_to_polling() -> None:
+    """No call can come any more, so nobody waits for one."""
+    with Sandbox(job_seconds=0.2) as sandbox:
+        slow = PollPolicy(first_delay=0.3, gap_min=0.05, learn=False)
+        with CallbackReceiver() as receiver:
+            flux = flux_on(sandbox, callback_receiver=receiver, poll=slow)
+            jobs = flux.stream({"prompt": "a fox"})
+            next(jobs)
+            (expected,) = receiver._by_token.values()
+        assert not expected.told
+        assert expected.doorbell.rung
+        assert list(jobs)[-1].status == "succeeded"
+
+
+def test_polling_is_as_quick_as_ever_where_the_url_is_the_users_own() -> None:
+    """The service was told another one, and nobody may hand its calls on."""
+    waits, _ = _waits(CREATED, RUNNING, SUCCEEDED, told=False)
+    assert waits == [2.0, 0.4]
+
+
 # --- on paper -----------------------------------------------------------------------------------
 
 
 def _waits(
-    *answers: Answer, calls_at: int | None = None, timeout: float = 300.0
+    *answers: Answer, calls_at: int | None = None, timeout: float = 300.0, told: bool = True
 ) -> tuple[list[float], list[Step]]:
     """The waits of a job that expects a call, which comes during the wait of that number."""
     receiver, clock = CallbackReceiver("https://my.host/flux"), Clock()
     expected = receiver.expect()
     assert expected is not None
+    expected.told = told
     flow = buy_job(ORDER, here(clock, expected=expected, timeout=timeout))
     waits: list[float] = []
     steps: list[Step] = []

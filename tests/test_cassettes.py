@@ -169,16 +169,29 @@ def test_live_recording_needs_key_and_consent(
 # --- whole runs of pytest -------------------------------------------------------------------------
 
 
-def run_pytest(*arguments: str | Path, key: str = "") -> subprocess.CompletedProcess[str]:
-    """Run pytest with this project's configuration."""
+PLUGINS = (
+    *("pytest_asyncio.plugin", "pytest_benchmark.plugin", "pytest_recording.plugin"),
+    *("pytest_timeout", "xdist.plugin", "no:cacheprovider"),
+)
+"""What the configuration and LangChain's standard tests speak of. Left to find plugins by itself,
+pytest rewrites all modules of every package that brings one, LangSmith's among them, and that takes
+longer than the tests."""
+
+
+def options(*arguments: str | Path) -> list[str]:
+    """Pytest's, for this project's configuration and these plugins."""
+    plugins = [option for name in PLUGINS for option in ("-p", name)]
+    fixed = ("--disable-plugin-autoload", *plugins, "-c", ROOT / "pyproject.toml")
+    return [str(one) for one in (*fixed, *arguments)]
+
+
+def run_pytest(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run pytest in a process of its own."""
     # A run of its own, also where this one is a worker of a larger run.
     outer = {name: value for name, value in os.environ.items() if "XDIST" not in name}
-    environment = {**outer, "PYTHONPATH": str(ROOT / "tests"), "SHORTAPI_KEY": key}
-    # Without LangSmith's plugin, which takes a second to import.
-    fixed = ("-p", "no:langsmith_plugin", "-p", "no:cacheprovider", "-c", ROOT / "pyproject.toml")
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *map(str, (*fixed, *arguments))],
-        env=environment,
+        [sys.executable, "-m", "pytest", *options(*arguments)],
+        env={**outer, "PYTHONPATH": str(ROOT / "tests")},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -233,7 +246,10 @@ def test_what_is_not_recorded_fails(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["cassette_recording"]')
     report = tmp_path / "report.xml"
     run_pytest(
-        tmp_path / "test_inner.py", f"--cassettes-in={tmp_path}/cassettes", f"--junitxml={report}"
+        tmp_path / "test_inner.py",
+        f"--cassettes-in={tmp_path}/cassettes",
+        f"--junitxml={report}",
+        "--tb=native",  # pytest's own ways parse the source of every module on the path
     )
     said: dict[str, list[str]] = {}
     for case in ET.parse(report).iter("testcase"):
@@ -296,12 +312,19 @@ def test_limit_is_an_amount(text: str) -> None:
         amount_in_usd(text)
 
 
-def test_live_recording_says_what_it_may_spend(tmp_path: Path) -> None:
+def test_live_recording_says_what_it_may_spend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The sum is named before anything is sent, over the selected tests alone."""
+    monkeypatch.setenv("SHORTAPI_KEY", "not-a-key")
+    for name in [name for name in os.environ if "XDIST" in name]:
+        monkeypatch.delenv(name)
     tests = (ROOT / "tests/test_recorded_jobs.py", f"--cassettes-in={tmp_path}", "-k", "snapshots")
-    run = run_pytest(*tests, "--record-mode=rewrite", "--record-from=live", key="not-a-key")
-    assert run.returncode == 4
-    assert "Recording 1 cassettes live may spend up to 0.02 USD; nothing was sent" in run.stderr
+    # In this process: it ends while it collects, and runs nothing.
+    code = pytest.main(options(*tests, "--record-mode=rewrite", "--record-from=live"))
+    assert code == pytest.ExitCode.USAGE_ERROR
+    said = capsys.readouterr().err
+    assert "Recording 1 cassettes live may spend up to 0.02 USD; nothing was sent" in said
 
 
 def test_recorded_anew_they_are_the_same(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+from quick_flux import flux_on
+from taught_delays import teach_that_jobs_end_at_once
 
 import langchain_shortapi_flux.__main__ as command_line
 from langchain_shortapi_flux.__main__ import main
@@ -48,7 +50,8 @@ SANDBOX_ENDED = "the sandbox ended with this command, and nothing was charged"
 
 @pytest.fixture
 def with_key(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
-    """A sandbox that the environment names, as it would name the service."""
+    """A sandbox that the environment names, as it would name the service; its jobs end at once."""
+    teach_that_jobs_end_at_once(sandbox)
     monkeypatch.setenv("SHORTAPI_KEY", sandbox.api_key)
     monkeypatch.setenv("SHORTAPI_BASE_URL", sandbox.base_url)
     return sandbox
@@ -85,8 +88,6 @@ def test_follow_picks_up_a_job_without_buying(
     with_key: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A job bought earlier, by whatever program, ends in the same way and costs nothing more."""
-    from quick_flux import flux_on
-
     job = flux_on(with_key).create("a red fox")
     assert main(["--follow", job.job_id, "-o", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[0] == str(tmp_path / f"sandbox-{job.job_id}-1.png")
@@ -234,8 +235,6 @@ def test_a_picture_that_cannot_be_saved_names_the_job(
     with_key: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The job is paid for: its id is there to fetch it again, and no part of a file is left."""
-    from quick_flux import flux_on
-
     job = flux_on(with_key).create("a red fox")
     with_key.inject(Fault("image", "html"))
     assert main(["--follow", job.job_id, "-o", str(tmp_path)]) == 1
@@ -293,17 +292,22 @@ def test_interrupt_in_the_sandbox_says_that_the_job_is_gone(tmp_path: Path) -> N
     assert rest == f"shortapi-flux: interrupted; {SANDBOX_ENDED}\n"
 
 
-@pytest.mark.parametrize("module", ["image_files", "sandbox"])
-@pytest.mark.parametrize("program", [PROGRAM, SCRIPT], ids=["module", "script"])
+@pytest.mark.parametrize(
+    ("program", "module"),
+    [
+        (PROGRAM, "pydantic"),  # the first that main imports, and quickly reached
+        (SCRIPT, "pydantic"),
+        (SCRIPT, "langchain_shortapi_flux.image_files"),
+        (PROGRAM, "langchain_shortapi_flux.sandbox"),  # the last, once the sandbox is spoken of
+    ],
+    ids=["module-first", "script-first", "script-halfway", "module-last"],
+)
 def test_interrupt_during_imports_is_one_line(
     program: Sequence[str], module: str, tmp_path: Path
 ) -> None:
     """The first second is when one sees the typing error and presses Ctrl-C."""
     (tmp_path / "sitecustomize.py").write_text(INTERRUPTER, encoding="utf-8")
-    names = {
-        "PYTHONPATH": str(tmp_path),
-        "INTERRUPTED_IMPORT": f"langchain_shortapi_flux.{module}",
-    }
+    names = {"PYTHONPATH": str(tmp_path), "INTERRUPTED_IMPORT": module}
     done = subprocess.run(
         [*program, "a fox", "-o", str(tmp_path / "images")],
         capture_output=True,
@@ -400,25 +404,42 @@ def test_a_reason_that_stderr_cannot_spell_is_escaped(
     assert with_key.jobs[0].job_id.encode() in told
 
 
-def _without_stderr(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["sh", "-c", 'exec "$@" 2>&-', "sh", *PROGRAM, *arguments],
+def test_a_closed_stderr_breaks_nothing(with_key: Sandbox, tmp_path: Path) -> None:
+    """Who closes it wants the list of files, and nothing else on stdout."""
+    job = flux_on(with_key).create("a fox")  # followed, for a fresh process has learned no delay
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", *PROGRAM, "--follow", job.job_id, "-o", str(tmp_path)],
         stdout=subprocess.PIPE,
         text=True,
         timeout=SECONDS,
         check=False,
     )
-
-
-def test_a_closed_stderr_breaks_nothing(with_key: Sandbox, tmp_path: Path) -> None:
-    """Who closes it wants the list of files, and nothing else on stdout."""
-    done = _without_stderr("a fox", "-o", str(tmp_path))
     (saved,) = tmp_path.glob("*.png")
     path, summary = done.stdout.splitlines()
     assert (done.returncode, path) == (0, str(saved))
-    assert summary.startswith(f"job {with_key.jobs[0].job_id}: succeeded")
-    refused = _without_stderr("a fox", "--num-images", "3")
-    assert (refused.returncode, refused.stdout) == (2, "")
+    assert summary.startswith(f"job {job.job_id}: succeeded")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "lines"), [(["a fox"], 0, 2), (["a fox", "--num-images", "3"], 2, 0)]
+)
+def test_without_a_stderr_nothing_else_is_on_stdout(
+    arguments: list[str],
+    code: int,
+    lines: int,
+    with_key: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What a closed one is to Python: None, for which ``print`` would take stdout."""
+    monkeypatch.setattr("sys.stderr", None)
+    try:
+        ended = main([*arguments, "-o", str(tmp_path)])
+    except SystemExit as stopped:
+        ended = int(stopped.code or 0)
+    sys.stderr.close()  # the null device, open until then
+    assert (ended, len(capsys.readouterr().out.splitlines())) == (code, lines)
 
 
 def test_a_stderr_that_nobody_reads_breaks_nothing(

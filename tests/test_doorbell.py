@@ -184,7 +184,7 @@ async def test_thousands_wait_at_once_and_leave_no_task_timer_or_thread() -> Non
     threads = threading.active_count()
     waits = asyncio.gather(*(bell.await_ring(LONG_SECONDS) for bell in bells))
     await asyncio.sleep(0)
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads  # those of others may end meanwhile
     assert all(len(bell._wakes) == 1 for bell in bells)
 
     def ring_all() -> None:

@@ -66,6 +66,7 @@ ORDER = [
         "traced_cost",
         "flux_settings",
         "batch",
+        "flux_wrapping",
         "runnable",
         "save_images",
         "tool_content",

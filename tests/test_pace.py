@@ -8,8 +8,9 @@ import pytest
 from screenplay import Clock, here, perform
 from transcripts import CREATED, SUCCEEDED, TOO_MANY
 
-from langchain_shortapi_flux import FluxRequest
+from langchain_shortapi_flux import FluxJob, FluxRequest, JobTimeout, RetryLimits
 from langchain_shortapi_flux.flow_steps import Order
+from langchain_shortapi_flux.follow_flow import follow_job
 from langchain_shortapi_flux.job_flow import buy_job
 from langchain_shortapi_flux.pace import (
     BURST_SECONDS,
@@ -20,6 +21,7 @@ from langchain_shortapi_flux.pace import (
 )
 
 CAP = 100.0
+JOB = FluxJob(job_id="j1", status="pending")
 ORDER = Order(
     FluxRequest(prompt="a fox", aspect_ratio="1:1", num_images=1, performance="schnell"), "model"
 )
@@ -27,7 +29,7 @@ ORDER = Order(
 
 def turns(pace: Pace, now: float, count: int, cap: float = CAP) -> list[float]:
     """When each of so many queries that want to go now may go."""
-    return [now + pace.turn(now, cap) for _ in range(count)]
+    return [now + (pace.turn(now, cap) or 0.0) for _ in range(count)]
 
 
 def test_few_queries_go_at_once() -> None:
@@ -81,7 +83,7 @@ def test_complaints_after_one_another_slow_down_to_a_floor() -> None:
         pace.slow_down(now, 0.1)
         now += 1.0
     pace.turn(now + 10, CAP)
-    assert 0 < pace.turn(now + 10, CAP) + BURST_SECONDS <= 1 / (CAP * SLOWEST_SHARE)
+    assert 0 < (pace.turn(now + 10, CAP) or 0.0) + BURST_SECONDS <= 1 / (CAP * SLOWEST_SHARE)
 
 
 def test_the_speed_comes_back() -> None:
@@ -146,3 +148,66 @@ def test_a_hold_beyond_the_deadline_creates_nothing() -> None:
     assert (played.creates, played.job) == (0, None)
     assert played.error is not None
     assert played.error.charge == "none"
+
+
+def test_a_turn_that_comes_too_late_is_not_taken() -> None:
+    """Who cannot wait so long leaves the turn to others."""
+    pace = Pace()
+    pace.slow_down(1000.0, 60.0)
+    assert pace.turn(1000.0, CAP, 5.0) is None
+    assert pace.turn(1000.0, CAP, 61.0) == 60.0
+
+
+def test_a_turn_that_is_given_back_is_had_by_the_next() -> None:
+    """Jobs that were left do not hold up those that stay."""
+    pace = Pace()
+    turns(pace, 1000.0, 100)
+    for _ in range(100):
+        pace.give_back(CAP)
+    assert pace.turn(1000.0, CAP) == 0.0
+
+
+def test_runnables_with_other_caps_do_not_wait_for_each_other() -> None:
+    """One query in ten seconds is that Runnable's own affair."""
+    pace = Pace()
+    assert pace.turn(1000.0, 0.1) == 0.0
+    assert turns(pace, 1000.0, 10) == [1000.0] * 10
+
+
+def test_a_hold_beyond_the_deadline_ends_the_wait_at_the_deadline() -> None:
+    """The service asked for a minute; the caller has four seconds."""
+    clock = Clock()
+    began = clock()
+    retry = RetryLimits(backoff_first=12.0)
+    flow = buy_job(ORDER, here(clock, timeout=4.0, retry=retry))
+    played = perform(flow, [CREATED, TOO_MANY, SUCCEEDED], clock)
+    assert isinstance(played.error, JobTimeout)
+    assert clock() - began <= 4.0
+    assert len(played.paths) == 2
+
+
+def test_a_complaint_voids_the_turns_that_were_taken_before() -> None:
+    """Who waits for a turn when the service complains waits for another one after the hold."""
+    clock, pace = Clock(), Pace()
+    pace.turn(clock(), 1.0)
+    flow = follow_job(JOB, here(clock, pace=pace, queries_per_second=1.0), bought_now=False)
+    step = next(flow)
+    assert step.act is None
+    assert step.wait == pytest.approx(1 - BURST_SECONDS)
+    clock.pass_by(step.wait)
+    pace.slow_down(clock(), 10.0)
+    step = flow.send(None)
+    assert (step.act, step.wait >= 10.0) == (None, True)
+    flow.close()
+
+
+def test_a_job_that_is_left_gives_its_turn_back() -> None:
+    """A cancelled batch must not hold up the next one."""
+    clock, pace = Clock(), Pace()
+    pace.turn(clock(), 1.0)
+    flow = follow_job(JOB, here(clock, pace=pace, queries_per_second=1.0), bought_now=False)
+    next(flow)
+    before = pace.turn(clock(), 1.0)
+    pace.give_back(1.0)
+    flow.close()
+    assert pace.turn(clock(), 1.0) == pytest.approx((before or 0.0) - 1.0)

@@ -6,23 +6,30 @@ import re
 import shlex
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from scripted_model import ScriptedModel, tool_call
+from taught_delays import teach_that_jobs_end_at_once
 
 from langchain_shortapi_flux import ShortAPIFlux
 from langchain_shortapi_flux.__main__ import main
 from langchain_shortapi_flux.job import ASPECT_RATIOS, IMAGE_COUNTS, PERFORMANCES
+from langchain_shortapi_flux.sandbox import Sandbox
 from langchain_shortapi_flux.tool_content import ARTIFACT_VERSION, FailureArtifact, JobArtifact
-
-if TYPE_CHECKING:
-    from langchain_shortapi_flux.sandbox import Sandbox
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COMMANDS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+
+
+class KnownSandbox(Sandbox):
+    """One that a block starts by itself, known from the start as one whose jobs end soon."""
+
+    def start(self) -> None:
+        super().start()
+        teach_that_jobs_end_at_once(self)
 
 
 def _run_block(code: str) -> dict[str, Any]:
@@ -41,6 +48,8 @@ def test_every_python_block_runs_as_it_stands(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """What the README shows works, all of it; side by side, for each waits for its first query."""
+    teach_that_jobs_end_at_once(sandbox)
+    monkeypatch.setattr("langchain_shortapi_flux.sandbox.Sandbox", KnownSandbox)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHORTAPI_KEY", sandbox.api_key)
     monkeypatch.setenv("SHORTAPI_BASE_URL", sandbox.base_url)

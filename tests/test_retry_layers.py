@@ -24,6 +24,7 @@ from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, RetryPolicy, TimeoutPolicy, interrupt
+from leaping_time import leap_at_each_query
 from pydantic import PrivateAttr
 from quick_flux import flux_on
 from scripted_model import ScriptedModel
@@ -96,6 +97,7 @@ class Trouble:
     """What goes wrong once, and what the books must say in the end, whoever calls again.
 
     ``heals`` says who buys after all where no job was made: the call itself, or the layer's next.
+    With ``outlasts`` each query takes so long that its call's deadline is over.
     """
 
     faults: tuple[Fault, ...]
@@ -103,7 +105,7 @@ class Trouble:
     charges: int = 1
     creates: int = 1
     heals: Literal["in the call", "by the layer"] | None = None
-    timeout: float = 10.0
+    outlasts: bool = False
 
 
 _QUERY_KINDS = ("drop_before", "drop_after", "error", "html", "truncated", "empty", "rate_limited")
@@ -123,7 +125,7 @@ TROUBLES = {
     ),
     "job fails": Trouble((Fault("create", "job_fails"),), charges=0),
     "job fails unrefunded": Trouble((Fault("create", "job_fails_unrefunded"),)),
-    "job never ends": Trouble((Fault("create", "job_never_ends"),), timeout=0.15),
+    "job never ends": Trouble((Fault("create", "job_never_ends"),), outlasts=True),
     "job without pictures": Trouble((Fault("create", "no_images"),)),
     "queries go wrong": Trouble(
         tuple(Fault("query", kind) for kind in (*_QUERY_KINDS, "code_3000", "status_word")),
@@ -285,13 +287,15 @@ def _succeeded(end: Any) -> bool:
 @pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
 async def test_no_layer_pays_twice(
-    layer: Layer, trouble: Trouble, way: Way, sandbox: Sandbox
+    layer: Layer, trouble: Trouble, way: Way, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each layer's defaults call again after anything; only some of it may be bought again."""
     sandbox.inject(*trouble.faults)
+    if trouble.outlasts:
+        leap_at_each_query(monkeypatch, sandbox)
     end: Any
     try:
-        end = await layer.run(way, flux_on(sandbox, timeout=trouble.timeout, retry=HASTY_RETRY))
+        end = await layer.run(way, flux_on(sandbox, retry=HASTY_RETRY))
     except ShortAPIError as error:
         end = error
     heals = trouble.heals == "in the call" or (trouble.heals is not None and layer.repeats)
@@ -538,7 +542,7 @@ async def test_a_create_cut_off_in_an_agent_is_reported_and_not_bought_again(
     """Its answer was under way: a job exists, and nobody on this side has seen its id."""
     sandbox.inject(Fault("create", "hold", seconds=30.0))
     model = ScriptedModel(answers=[_asking(_call()), "There."])
-    flux_tool = ShortAPIFluxTool(flux=flux_on(sandbox, claim_lease=0.4))
+    flux_tool = ShortAPIFluxTool(flux=flux_on(sandbox))
     agent: Any = create_agent(model, tools=[flux_tool], checkpointer=InMemorySaver())
     run = agent.ainvoke({"messages": [("user", "draw")]}, THREAD)
     await _cut_off(run, lambda: sandbox.jobs)
@@ -553,7 +557,7 @@ async def test_a_create_cut_off_in_an_agent_is_reported_and_not_bought_again(
 async def test_a_create_cut_off_with_a_request_key_is_not_bought_again(sandbox: Sandbox) -> None:
     """The same on the Runnable: the key is what the second call is known by."""
     sandbox.inject(Fault("create", "hold", seconds=30.0))
-    flux = flux_on(sandbox, claim_lease=0.4)
+    flux = flux_on(sandbox)
     asked: dict[str, Any] = {"prompt": "a fox", "request_key": "order 7"}
     await _cut_off(flux.ainvoke(asked), lambda: sandbox.jobs)
     with pytest.raises(CreateOutcomeUnknown, match="order 7"):
@@ -574,7 +578,7 @@ async def test_a_nodes_timeout_policy_and_retry_follow_the_same_job(sandbox: San
         return {"made": await flux_tool.ainvoke(_call())}
 
     graph: Any = StateGraph(_State)
-    limit = TimeoutPolicy(run_timeout=0.5)
+    limit = TimeoutPolicy(run_timeout=1.0)
     graph.add_node("draw", node, retry_policy=AT_ONCE, timeout=limit)
     graph.add_edge(START, "draw")
     app: Any = graph.compile()

@@ -22,6 +22,7 @@ from langchain_core.load import dumpd, dumps, load
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tracers.base import BaseTracer
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from leaping_time import leap_at_each_query
 from pydantic import SecretStr, ValidationError
 from quick_flux import flux_on
 from typing_extensions import override
@@ -237,7 +238,11 @@ async def _outcome(way: Way, flux: ShortAPIFlux, config: Any) -> ShortAPIError |
 @BOTH_WAYS
 @pytest.mark.parametrize("case", FAULTS)
 async def test_whatever_goes_wrong_does_not_show_the_key(
-    case: str, way: Way, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+    case: str,
+    way: Way,
+    sandbox: Sandbox,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Error, traceback, causes, logs at their most talkative and traces are searched."""
     caplog.set_level(logging.DEBUG)
@@ -246,8 +251,9 @@ async def test_whatever_goes_wrong_does_not_show_the_key(
     asyncio.get_running_loop().set_debug(True)
     recorder = _Recorder()
     sandbox.inject(*FAULTS[case])
-    flux = flux_on(sandbox, timeout=0.3 if "status" in case else 10)
-    outcome = await _outcome(way, flux, {"callbacks": [recorder]})
+    if case == "query: status with echo":
+        leap_at_each_query(monkeypatch, sandbox)
+    outcome = await _outcome(way, flux_on(sandbox), {"callbacks": [recorder]})
     goes_well = case in ("nothing", "query: broken")
     assert isinstance(outcome, str if goes_well else ShortAPIError)
     if isinstance(outcome, ShortAPIError):
@@ -362,44 +368,53 @@ async def test_the_key_is_on_no_surface(
 
 IN_A_URL = quote(KEY, safe="")
 A_PART = KEY[:12]  # the whole key would be hidden in replies, and as an argument
-PLANTED: dict[str, dict[str, Any]] = {
-    "repr": {"callback_url": f"https://callback.example/{IN_A_URL}"},
-    "str": {"callback_url": f"https://callback.example/{IN_A_URL}"},
-    "model_dump": {"callback_url": f"https://callback.example/{IN_A_URL}"},
-    "dumpd": {"callback_url": f"https://callback.example/{IN_A_URL}"},
-    "pickles": {"kept": KEY},
-    "tool schema": {"description": f"Draws with {KEY}."},
-    "exceptions": {"wrong": A_PART},
-    "exceptions: causes and contexts": {"behind": ValueError(f"Bearer {KEY}")},
-    "exceptions: pickles": {"wrong": A_PART},
-    "logs at DEBUG": {"logged": {"urllib3.connectionpool": f"Bearer {KEY}"}},
-    "sandbox logs": {"logged": {SANDBOX_LOGGER: f"Bearer {KEY}"}},
-    "sandbox call log": {"prompt": A_PART},
-    "traces: inputs": {"prompt": KEY},
-    "traces: outputs": {"prompt": KEY},
-    "traces: errors": {"wrong": A_PART},
-    "traces: metadata": {"metadata": {"account": KEY}},
-    "traces: configurable": {"configurable": {"account": KEY}},
-    "traces: tags": {"tags": [KEY]},
-    "traces: every byte sent": {"tags": [KEY]},
-    "MemoryLedger": {"request_key": KEY},
-    "SqlLedger: rows": {"request_key": KEY},
-    "SqlLedger: bytes of the .db file": {"request_key": KEY},
-    "SqlLedger: bytes of the -wal file": {"request_key": KEY},
-    "cassettes": {"prompt": A_PART},
-    "artifacts": {"folder": IN_A_URL},
-    "what the model reads": {"folder": IN_A_URL},
-    "progress events": {"call_id": KEY},
-}
+PLANTED: tuple[tuple[dict[str, Any], tuple[str, ...]], ...] = (
+    (
+        {"callback_url": f"https://callback.example/{IN_A_URL}"},
+        ("repr", "str", "model_dump", "dumpd"),
+    ),
+    ({"kept": KEY}, ("pickles",)),
+    ({"description": f"Draws with {KEY}."}, ("tool schema",)),
+    ({"wrong": A_PART}, ("exceptions", "exceptions: pickles", "traces: errors")),
+    ({"behind": ValueError(f"Bearer {KEY}")}, ("exceptions: causes and contexts",)),
+    ({"logged": {"urllib3.connectionpool": f"Bearer {KEY}"}}, ("logs at DEBUG",)),
+    ({"logged": {SANDBOX_LOGGER: f"Bearer {KEY}"}}, ("sandbox logs",)),
+    ({"prompt": A_PART}, ("sandbox call log", "cassettes")),
+    ({"prompt": KEY}, ("traces: inputs", "traces: outputs")),
+    ({"metadata": {"account": KEY}}, ("traces: metadata",)),
+    ({"configurable": {"account": KEY}}, ("traces: configurable",)),
+    ({"tags": [KEY]}, ("traces: tags", "traces: every byte sent")),
+    (
+        {"request_key": KEY},
+        (
+            *("MemoryLedger", "SqlLedger: rows"),
+            *("SqlLedger: bytes of the .db file", "SqlLedger: bytes of the -wal file"),
+        ),
+    ),
+    ({"folder": IN_A_URL}, ("artifacts", "what the model reads")),
+    ({"call_id": KEY}, ("progress events",)),
+)
+"""Stories with the key in one of their words, and the surfaces on which each is to be found."""
 
 
-@pytest.mark.parametrize("surface", SURFACES)
+def test_a_key_is_planted_on_each_surface() -> None:
+    """So that the next test is about all of them."""
+    assert sorted(name for _, found_on in PLANTED for name in found_on) == sorted(SURFACES)
+
+
+@pytest.mark.parametrize(
+    ("words", "surfaces"), PLANTED, ids=[", ".join(found_on) for _, found_on in PLANTED]
+)
 async def test_a_key_planted_on_a_surface_is_found_there(
-    surface: str, sandbox: Sandbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    words: dict[str, Any],
+    surfaces: tuple[str, ...],
+    sandbox: Sandbox,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A search that finds nothing proves something only where it can find: so, on each surface."""
-    shown = await told(Story(**PLANTED[surface]), sandbox, tmp_path, caplog)
-    assert any(map(_leaks, shown[surface]))
+    shown = await told(Story(**words), sandbox, tmp_path, caplog)
+    assert [name for name in surfaces if not any(map(_leaks, shown[name]))] == []
 
 
 def test_unpickled_and_loaded_objects_read_the_environment(

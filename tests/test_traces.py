@@ -15,6 +15,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_core.tracers import LangChainTracer
 from langsmith.run_trees import RunTree
 from langsmith_stand_in import cost_of, langsmith_stand_in, metadata_of
+from leaping_time import leap_at_each_query
 from quick_flux import QUICK_POLL, flux_on
 from reply_server import KEY, ReplyServer
 from scripted_model import ScriptedModel, tool_call
@@ -130,12 +131,18 @@ ENDINGS: dict[str, tuple[list[Fault], float | None]] = {
 @CALLS
 @pytest.mark.parametrize("ending", ENDINGS)
 async def test_a_failure_shows_what_it_cost(
-    ending: str, call: Call, sandbox: Sandbox, traces: LangSmithStandIn
+    ending: str,
+    call: Call,
+    sandbox: Sandbox,
+    traces: LangSmithStandIn,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Money that came back is none, money that did not is some, and unknown money is not told."""
     faults, cost = ENDINGS[ending]
     sandbox.inject(*faults)
-    flux = flux_on(sandbox, performance="schnell", timeout=0.3 if "timed" in ending else 10.0)
+    if ending == "timed out":
+        leap_at_each_query(monkeypatch, sandbox)
+    flux = flux_on(sandbox, performance="schnell")
     with pytest.raises(ShortAPIError):
         await _called(call, flux, "a fox", {"callbacks": [traces.tracer]})
     (run,) = traces.runs

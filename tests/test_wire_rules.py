@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from both_drivers import DRIVERS, Caller
+from leaping_time import leap_at_each, leap_at_each_query
 from pydantic import ValidationError
 from quick_flux import flux_on
 from reply_server import KEY, ReplyServer
@@ -88,6 +89,17 @@ def refused(driver: str, *answers: HttpReply | Lost, **fields: Any) -> ShortAPIE
     """The error that these replies make."""
     with ReplyServer(*answers) as server, pytest.raises(ShortAPIError) as caught:
         call(driver, server, **fields).invoke("a fox")
+    return caught.value
+
+
+def given_up(
+    monkeypatch: pytest.MonkeyPatch, driver: str, *answers: HttpReply | Lost
+) -> ShortAPIError:
+    """The error that these replies make where the deadline is over with the first query."""
+    with ReplyServer(*answers) as server, monkeypatch.context() as patch:
+        leap_at_each(patch, lambda: [asked.method for asked in server.asked].count("GET"))
+        with pytest.raises(ShortAPIError) as caught:
+            call(driver, server).invoke("a fox")
     return caught.value
 
 
@@ -168,7 +180,9 @@ def test_rule_05_http_errors_with_any_body(driver: str) -> None:
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-def test_rule_06_the_status_in_all_its_spellings(driver: str) -> None:
+def test_rule_06_the_status_in_all_its_spellings(
+    driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The page has numbers, the service's own agent skills have words."""
     pending = (0, "1", "Queued", "PROCESSING", None, "brooding")
     waits = [said(record(status=status)) for status in pending]
@@ -179,8 +193,7 @@ def test_rule_06_the_status_in_all_its_spellings(driver: str) -> None:
         error = refused(driver, CREATED, said(record(status=lost)))
         assert type(error) is JobFailed
         assert error.charge == "unknown"
-    once = PollPolicy.fixed(9.0)
-    error = refused(driver, CREATED, said(record(status="brooding")), timeout=0.4, poll=once)
+    error = given_up(monkeypatch, driver, CREATED, said(record(status="brooding")))
     assert type(error) is JobTimeout
     assert "'brooding'" in str(error)
 
@@ -346,11 +359,12 @@ def test_rule_14_create_is_never_repeated_after_a_lost_answer(driver: str) -> No
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_rule_15_a_timeout_holds_the_id_with_which_the_job_is_fetched_later(
-    driver: str, sandbox: Sandbox
+    driver: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job may still finish, and it is paid for."""
     sandbox.inject(Fault("create", "job_never_ends"))
-    caller = Caller(driver, flux_on(sandbox, timeout=0.1))
+    caller = Caller(driver, flux_on(sandbox))
+    leap_at_each_query(monkeypatch, sandbox)
     with pytest.raises(JobTimeout) as caught:
         caller.invoke("a fox")
     job_id = caught.value.job_id
@@ -424,7 +438,7 @@ def test_rule_19_a_callback_is_configuration_and_polling_is_the_way(
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_rule_20_label_and_key_stay_out_of_everything_and_the_prompt_out_of_logs(
-    driver: str, caplog: pytest.LogCaptureFixture
+    driver: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The record echoes both the key's label and the prompt; neither is anyone's news."""
     caplog.set_level("DEBUG", logger="langchain_shortapi_flux")
@@ -434,9 +448,9 @@ def test_rule_20_label_and_key_stay_out_of_everything_and_the_prompt_out_of_logs
     told += [
         str(refused(driver, CREATED, said(record(**fields, status=3, error="nsfw")))),
         str(refused(driver, CREATED, said(record(**fields, status=2)))),
-        str(refused(driver, CREATED, said(record(**fields, status="odd")), timeout=0.1)),
-        str(refused(driver, CREATED, CUT, timeout=0.1)),
-        str(refused(driver, CREATED, said([record(**fields)]), timeout=0.1)),
+        str(given_up(monkeypatch, driver, CREATED, said(record(**fields, status="odd")))),
+        str(given_up(monkeypatch, driver, CREATED, CUT)),
+        str(given_up(monkeypatch, driver, CREATED, said([record(**fields)]))),
         str(refused(driver, CREATED, said({"code": 9, "data": fields}))),
         str(refused(driver, raw(FULL_SUCCESS.body[:150]))),
     ]

@@ -1,0 +1,119 @@
+"""``with_retry`` and ``with_fallbacks`` around a ``ShortAPIFlux``, for batches as for single calls.
+
+LangChain's own judge a whole batch by its first failure: they would repeat what may have been
+charged, and drop what others of the batch have paid for. These settle each input by itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.runnables.fallbacks import RunnableWithFallbacks
+from langchain_core.runnables.retry import RunnableRetry
+from typing_extensions import override
+
+from langchain_shortapi_flux.flux_input import FluxInput
+from langchain_shortapi_flux.job import FluxJob
+from langchain_shortapi_flux.loop_thread import run_in_loop_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from langchain_core.runnables import Runnable, RunnableConfig
+
+
+class FluxRetry(RunnableRetry[FluxInput, FluxJob]):  # type: ignore[no-redef] # its field `kwargs`
+    """Each input of a batch is repeated by itself, if it may be."""
+
+    @classmethod
+    @override
+    def lc_id(cls) -> list[str]:
+        """Saved as LangChain's own."""
+        return RunnableRetry.lc_id()
+
+    @override
+    def batch(
+        self,
+        inputs: list[FluxInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[FluxJob]:
+        """As ``ShortAPIFlux.batch``."""
+        return run_in_loop_thread(
+            lambda: _settle(self, inputs, config, kwargs, return_exceptions=return_exceptions)
+        )
+
+    @override
+    async def abatch(
+        self,
+        inputs: list[FluxInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[FluxJob]:
+        """As ``ShortAPIFlux.abatch``."""
+        return await _settle(self, inputs, config, kwargs, return_exceptions=return_exceptions)
+
+
+class FluxFallbacks(RunnableWithFallbacks[FluxInput, FluxJob]):
+    """Each input of a batch falls back by itself."""
+
+    @classmethod
+    @override
+    def lc_id(cls) -> list[str]:
+        """Saved as LangChain's own."""
+        return RunnableWithFallbacks.lc_id()
+
+    @override
+    def batch(
+        self,
+        inputs: list[FluxInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any | None,
+    ) -> list[FluxJob]:
+        """As ``ShortAPIFlux.batch``."""
+        return run_in_loop_thread(
+            lambda: _settle(self, inputs, config, kwargs, return_exceptions=return_exceptions)
+        )
+
+    @override
+    async def abatch(
+        self,
+        inputs: list[FluxInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any | None,
+    ) -> list[FluxJob]:
+        """As ``ShortAPIFlux.abatch``."""
+        return await _settle(self, inputs, config, kwargs, return_exceptions=return_exceptions)
+
+
+def fields_of(made: Any) -> dict[str, Any]:
+    """The fields of what LangChain has made, to make another class of the same."""
+    return {name: getattr(made, name) for name in type(made).model_fields}
+
+
+async def _settle(
+    around: Runnable[FluxInput, FluxJob],
+    inputs: Sequence[FluxInput],
+    config: RunnableConfig | Sequence[RunnableConfig] | None,
+    options: dict[str, Any],
+    *,
+    return_exceptions: bool,
+) -> list[FluxJob]:
+    from langchain_shortapi_flux.batch import Batch  # noqa: PLC0415 - on first use
+
+    async def buy(
+        input: FluxInput, config: RunnableConfig, see: Callable[[FluxJob], None]
+    ) -> FluxJob:
+        job = await around.ainvoke(input, config, **options)
+        see(job)
+        return job
+
+    return await Batch(inputs, config, buy).run(return_exceptions=return_exceptions)
