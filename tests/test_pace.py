@@ -129,12 +129,10 @@ def test_each_service_has_one_pace_in_a_process() -> None:
 
 def test_a_complaint_about_one_job_holds_the_create_of_another() -> None:
     """HTTP 429 is about all that this process does; the create waits, and is sent once."""
-    clock, pace = Clock(), Pace()
-    noisy = buy_job(ORDER, here(clock, pace=pace))
-    quiet = buy_job(ORDER, here(clock, pace=pace))
-    told = perform(noisy, [CREATED, TOO_MANY, SUCCEEDED], Clock())
+    one, other, pace = Clock(), Clock(), Pace()
+    told = perform(buy_job(ORDER, here(one, pace=pace)), [CREATED, TOO_MANY, SUCCEEDED], one)
     assert told.job is not None
-    played = perform(quiet, [CREATED, SUCCEEDED], clock)
+    played = perform(buy_job(ORDER, here(other, pace=pace)), [CREATED, SUCCEEDED], other)
     assert played.job is not None
     assert played.waits[0] > 0
     assert played.creates == 1
