@@ -32,8 +32,11 @@ async def run(
     async with loop_session(connection) as session:
         try:
             while True:
-                if_left = ()
-                step = flow.send(answer)
+                try:
+                    step = flow.send(answer)
+                except Exception:
+                    if_left = ()
+                    raise
                 if_left = step.if_left
                 if step.job is not None and step.job is not shown:
                     yield (shown := step.job)

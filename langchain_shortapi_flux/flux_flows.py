@@ -19,7 +19,6 @@ from langchain_shortapi_flux.flow_steps import Circumstances, JobFlow, Order
 from langchain_shortapi_flux.follow_flow import follow_job, look_at_job
 from langchain_shortapi_flux.input_reading import read_input
 from langchain_shortapi_flux.job import FluxJob, Repeat
-from langchain_shortapi_flux.job_flow import create_job
 from langchain_shortapi_flux.learned_delay import learned_delays
 from langchain_shortapi_flux.ledger import purchase_key, request_digest
 from langchain_shortapi_flux.pace import pace_of
@@ -28,6 +27,7 @@ from langchain_shortapi_flux.purchase_flow import (
     buy_job_once,
     buy_job_unnamed,
     create_job_once,
+    create_job_unnamed,
 )
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ def _expecting_a_call(
 def create_flow(flux: Settings, input: FluxInput, options: Mapping[str, Any]) -> JobFlow:
     """Create a job; once, if the purchase has a key."""
     order, purchase, named, here = _order(flux, input, options)
-    return create_job_once(order, purchase, here) if named else create_job(order, here)
+    create = create_job_once if named else create_job_unnamed
+    return create(order, purchase, here)
 
 
 def look_flow(flux: Settings, job: str | FluxJob) -> JobFlow:

@@ -72,7 +72,7 @@ def follow_job(
         if last_look or left <= 0:
             if job.queries == 0:
                 # Create took all the time there was: who watches still learns what was bought.
-                yield Step(job, 0.0, None)
+                yield from _shown(job, if_left)
             raise _timed_out(job, here, trouble)
         if wait >= left:
             # The deadline comes first: look once more shortly before it, with time for the answer.
@@ -163,6 +163,23 @@ LAST_LOOK_SECONDS = 1.0
 """How long before the deadline the last query is made, where the schedule would overshoot it."""
 
 
+def _shown(job: FluxJob, if_left: tuple[LedgerAct, ...]) -> Generator[Step, Answer | None, None]:
+    """Let who watches see a job that has not ended."""
+    try:
+        yield Step(job, 0.0, None, if_left)
+    except GeneratorExit:
+        _log_left(job)
+        raise
+
+
+def _log_left(job: FluxJob) -> None:
+    logger.warning(
+        "stopped waiting for job %s; it goes on, and follow(%r) picks it up",
+        job.job_id,
+        job.job_id,
+    )
+
+
 def _turn(
     job: FluxJob, here: Circumstances, if_left: tuple[LedgerAct, ...]
 ) -> Generator[Step, Answer | None, bool]:
@@ -211,11 +228,7 @@ def _query(
         sent = here.clock()
         answer = yield Step(job, 0.0, act.within(here.time_left()), if_left)
     except GeneratorExit:
-        logger.warning(
-            "stopped waiting for job %s; it goes on, and follow(%r) picks it up",
-            job.job_id,
-            job.job_id,
-        )
+        _log_left(job)
         raise
     if isinstance(answer, Lost):
         return _Nothing(answer.reason), sent

@@ -264,7 +264,7 @@ class MemoryLedger:
         self._open_seconds = open_seconds
         self._open: OrderedDict[str, Entry] = OrderedDict()
         self._ended: OrderedDict[str, Entry] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def claim(self, claim: Claim) -> Entry:
         """See ``Ledger``."""
@@ -347,7 +347,7 @@ class MemoryLedger:
             return self.__dict__ | kept | {"_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
+        self.__dict__.update(state, _lock=threading.RLock())
 
     def __len__(self) -> int:
         """How many entries there are."""

@@ -5,6 +5,7 @@ It knows nothing of how a tool comes by its job.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -27,6 +28,9 @@ from langchain_shortapi_flux.tool_content import (
 
 if TYPE_CHECKING:
     from langchain_shortapi_flux.job import FluxJob
+
+
+_logger = logging.getLogger(__package__)
 
 
 class PictureTool(AnsweringTool):
@@ -70,6 +74,9 @@ class PictureTool(AnsweringTool):
             return Saved(tuple(map(str, job.save(self.save_to, keep_existing=True))))
         except DownloadFailed as error:
             return Saved(trouble=str(error))
+        except BaseException:
+            _log_unsaved(job)
+            raise
 
     async def _asave(self, job: FluxJob) -> Saved:
         """The async twin of ``_save``."""
@@ -79,6 +86,9 @@ class PictureTool(AnsweringTool):
             return Saved(tuple(map(str, await job.asave(self.save_to, keep_existing=True))))
         except DownloadFailed as error:
             return Saved(trouble=str(error))
+        except BaseException:
+            _log_unsaved(job)
+            raise
 
     def _told(self, job: FluxJob, saved: Saved) -> tuple[Content, JobArtifact]:
         """What the model reads of the job, and what goes with it."""
@@ -86,6 +96,10 @@ class PictureTool(AnsweringTool):
         if job.status == "pending":
             return waiting_text(job, left), job_artifact(job)
         return job_content(job, self.content, saved, left), job_artifact(job, saved.paths)
+
+
+def _log_unsaved(job: FluxJob) -> None:
+    _logger.warning("left while the pictures of job %s were saved; the job is paid for", job.job_id)
 
 
 def usable(job: FluxJob | None) -> FluxJob:

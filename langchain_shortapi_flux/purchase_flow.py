@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
 from langchain_shortapi_flux.errors import (
+    Charge,
     CreateOutcomeUnknown,
     InvalidRequest,
     JobFailed,
@@ -59,6 +60,7 @@ class Purchase:
         on_failed: What to do where the earlier job failed and was refunded.
         wall: Unix seconds, for leases are compared among processes.
         prompt: Kept by keepers that were told to store prompts.
+        in_doubt: Whether the claim took the place of a purchase whose outcome nobody knows.
     """
 
     key: str
@@ -69,11 +71,12 @@ class Purchase:
     on_failed: Repeat
     wall: Callable[[], float]
     prompt: str
+    in_doubt: bool = False
 
     @property
     def released(self) -> Ended:
-        """What frees the key: no job was made."""
-        return Ended(self.key, "released", holder=self.holder)
+        """What frees the key, for no job was made; what was in doubt before stays so."""
+        return self.unclear if self.in_doubt else Ended(self.key, "released", holder=self.holder)
 
     @property
     def unclear(self) -> Ended:
@@ -104,10 +107,15 @@ def buy_job_unnamed(order: Order, purchase: Purchase, here: Circumstances) -> Jo
 
     Only where it is left early, the ledger is told, so that what was bought can be found there.
     """
-    claim = _claim_act(purchase, None)
-    job = yield from create_job(order, here, Leaving(sent=(claim, purchase.unclear)))
-    noted = (claim, Bought(purchase.key, purchase.holder, job.job_id))
+    job = yield from create_job_unnamed(order, purchase, here)
+    noted = (_claim_act(purchase, None), Bought(purchase.key, purchase.holder, job.job_id))
     return (yield from follow_job(job, here, if_left=noted))
+
+
+def create_job_unnamed(order: Order, purchase: Purchase, here: Circumstances) -> JobFlow:
+    """As ``create_job``; where it is left while create is under way, the ledger is told."""
+    sent = (_claim_act(purchase, None), purchase.unclear)
+    return (yield from create_job(order, here, Leaving(sent=sent)))
 
 
 def create_job_once(order: Order, purchase: Purchase, here: Circumstances) -> JobFlow:
@@ -120,7 +128,7 @@ def create_job_once(order: Order, purchase: Purchase, here: Circumstances) -> Jo
         JobFailed: The key's job failed earlier.
         NotCreated: As ``create_job``; the key is free again.
     """
-    found = yield from _claim(purchase, here)
+    found, purchase = yield from _claim(purchase, here)
     if found.holder != purchase.holder:
         return _known(found, order, here)
     # Less what a slow ledger took of it; a wall clock that was set back adds nothing.
@@ -137,7 +145,7 @@ def create_job_once(order: Order, purchase: Purchase, here: Circumstances) -> Jo
     except NotCreated as error:
         problem, act = error, purchase.released
     except (CreateOutcomeUnknown, UnexpectedReply) as error:
-        problem, act = _unknown(found, str(error), error.job_id), purchase.unclear
+        problem, act = _unknown(found, str(error), error), purchase.unclear
     if problem is not None:
         yield from _note(act, None)
         raise problem
@@ -146,15 +154,20 @@ def create_job_once(order: Order, purchase: Purchase, here: Circumstances) -> Jo
     return job
 
 
-def _claim(purchase: Purchase, here: Circumstances) -> Generator[Step, Answer | None, Entry]:
+def _claim(
+    purchase: Purchase, here: Circumstances
+) -> Generator[Step, Answer | None, tuple[Entry, Purchase]]:
     """Take the key, or find what stands under it once its outcome can be told."""
     wait, looks, instead_of = 0.0, 0, None
+    seen: Entry | None = None
     while True:
         if wait:
             yield Step(None, wait, None)
         claim = _claim_act(purchase, instead_of)
         claim = replace(claim, time_left=min(here.time_left(), purchase.lease))
         found = yield Step(None, 0.0, claim, (purchase.released,))
+        if not isinstance(found, Entry) and seen is not None:
+            raise _unknown(seen, _NO_CLEAR_ANSWER, None)
         if not isinstance(found, Entry):
             reason = found.reason if isinstance(found, LedgerTrouble) else "no answer"
             raise LedgerFailed(
@@ -162,7 +175,8 @@ def _claim(purchase: Purchase, here: Circumstances) -> Generator[Step, Answer | 
                 f"{purchase.key} was bought before is not known"
             )
         if found.holder == purchase.holder:
-            return found
+            return found, purchase
+        seen = found
         if found.digest != purchase.digest:
             raise InvalidRequest(
                 f"{purchase.key} stands for a request with other arguments; use another "
@@ -171,15 +185,19 @@ def _claim(purchase: Purchase, here: Circumstances) -> Generator[Step, Answer | 
         again = _may_be_replaced(found, purchase)
         if again and instead_of != found.holder:
             wait, instead_of = 0.0, found.holder
+            purchase = replace(purchase, in_doubt=found.job_id is None)
             continue
         if found.job_id is not None:
-            return found
+            return found, purchase
         patience = here.timeout if here.max_wait is None else min(here.timeout, here.max_wait)
         left = min(found.lease_ends - purchase.wall(), patience - here.elapsed())
         if found.state == "unknown" or left <= 0:
-            raise _unknown(found, "an earlier create under the same key got no clear answer", None)
+            raise _unknown(found, _NO_CLEAR_ANSWER, None)
         wait = min(CLAIM_LOOK_SECONDS * 2 ** min(looks, 10), CLAIM_LOOK_SECONDS_MAX, left)
         looks += 1
+
+
+_NO_CLEAR_ANSWER = "an earlier create under the same key got no clear answer"
 
 
 def _claim_act(purchase: Purchase, instead_of: str | None) -> Claim:
@@ -199,7 +217,7 @@ def _may_be_replaced(found: Entry, purchase: Purchase) -> bool:
     if found.job_id is None:
         over = found.state == "unknown" or found.lease_ends <= purchase.wall()
         return over and purchase.on_unknown == "buy"
-    outcome = found.outcome or {}
+    outcome = found.outcome if isinstance(found.outcome, dict) else {}
     refunded = outcome.get("status") == "failed" and outcome.get("charge") == "refunded"
     return refunded and purchase.on_failed == "buy"
 
@@ -207,13 +225,14 @@ def _may_be_replaced(found: Entry, purchase: Purchase) -> bool:
 def _known(found: Entry, order: Order, here: Circumstances) -> FluxJob:
     """The job that an entry stands for: as it ended, or to be followed."""
     job_id = found.job_id or ""
-    if found.outcome is None:
+    if not isinstance(found.outcome, dict):
         return _to_follow(job_id, order, here)
-    if found.outcome.get("status") == "failed":
+    charge = found.outcome.get("charge")
+    if found.outcome.get("status") == "failed" and charge in get_args(Charge):
         raise JobFailed(
             f"{found.outcome.get('message')} (known from the ledger; nothing was bought)",
             job_id=job_id,
-            charge=found.outcome.get("charge", "unknown"),
+            charge=charge,
         )
     try:
         return FluxJob.model_validate({**found.outcome, "request": order.request})
@@ -243,11 +262,12 @@ def _failed(error: JobFailed) -> dict[str, Any]:
     return {"status": "failed", "charge": error.charge, "message": str(error)}
 
 
-def _unknown(found: Entry, what: str, job_id: str | None) -> CreateOutcomeUnknown:
+def _unknown(found: Entry, what: str, cause: ShortAPIError | None) -> CreateOutcomeUnknown:
     when = datetime.fromtimestamp(found.claimed_at, UTC).isoformat(timespec="seconds")
     error = CreateOutcomeUnknown(
         f"{what}: key {found.key}, claimed at {when}. A job may exist and may have been charged",
-        job_id=job_id,
+        job_id=cause.job_id if cause is not None else None,
+        status_code=cause.status_code if cause is not None else None,
     )
     error.key, error.claimed_at = found.key, found.claimed_at
     return error

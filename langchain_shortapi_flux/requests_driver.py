@@ -35,8 +35,11 @@ def run(
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         try:
             while True:
-                if_left = ()
-                step = flow.send(answer)
+                try:
+                    step = flow.send(answer)
+                except Exception:
+                    if_left = ()
+                    raise
                 if_left = step.if_left
                 if step.job is not None and step.job is not shown:
                     yield (shown := step.job)
@@ -53,4 +56,4 @@ def run(
         finally:
             flow.close()
             for act in if_left:
-                surroundings.perform(act)
+                surroundings.part(act)

@@ -6,6 +6,8 @@ service spells things.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from contextlib import aclosing
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from langchain_shortapi_flux.flux_input import FluxInput
     from langchain_shortapi_flux.job import FluxJob
     from langchain_shortapi_flux.surroundings import Surroundings
+
+
+_logger = logging.getLogger(__package__)
 
 
 def may_be_repeated(error: BaseException) -> bool:
@@ -358,13 +363,20 @@ class ShortAPIFlux(FluxSettings):
         options: Mapping[str, Any],
         see: Callable[[FluxJob], None] | None = None,
     ) -> FluxJob:
-        cost = TracedCost()
+        cost, job = TracedCost(), None
         jobs = self._arun(lambda flows: flows.buy_flow(self, input, options))
-        async with aclosing(jobs):
-            async for job in jobs:
-                cost.see(job)
-                if see is not None:
-                    see(job)
+        try:
+            async with aclosing(jobs):
+                async for job in jobs:
+                    cost.see(job)
+                    if see is not None:
+                        see(job)
+        except asyncio.CancelledError:
+            if job is not None and job.status != "pending":  # else the flow has logged it
+                _logger.warning("left when job %s had ended", job.job_id)
+            raise
+        if job is None:
+            raise RuntimeError("a flow ended without a job")
         return job
 
     def _run(self, choose: Callable[[ModuleType], JobFlow]) -> Iterator[FluxJob]:

@@ -9,16 +9,21 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from langchain_shortapi_flux.flow_steps import Acquire, Turn
-from langchain_shortapi_flux.ledger import perform_ledger_act
+from langchain_shortapi_flux.flow_steps import Acquire, Turn, logger
+from langchain_shortapi_flux.ledger import LedgerTrouble, perform_ledger_act
 
 if TYPE_CHECKING:
     from langchain_core.rate_limiters import BaseRateLimiter
 
     from langchain_shortapi_flux.flow_steps import Answer
     from langchain_shortapi_flux.ledger import Ledger, LedgerAct
+
+
+PARTING_SECONDS = 1.0
+"""How long one who leaves may be held by a ledger, for each thing there is to note."""
 
 
 class Surroundings:
@@ -53,12 +58,16 @@ class Surroundings:
         # free thread would otherwise never be noted.
         return await asyncio.shield(self._note(act))
 
+    def part(self, act: LedgerAct) -> None:
+        """Perform an act on leaving, blocking for a moment at most."""
+        _told(act, perform_ledger_act(self._ledger, replace(act, time_left=PARTING_SECONDS)))
+
     def leave(self, act: LedgerAct) -> None:
-        """Perform an act without holding the running event loop, and wait for nothing."""
+        """Perform an act on leaving without holding the running event loop; wait for nothing."""
         if self._ledger.blocking:
-            self._note(act)
+            self._note(act).add_done_callback(lambda noted: _told(act, noted.result()))
         else:
-            perform_ledger_act(self._ledger, act)
+            _told(act, perform_ledger_act(self._ledger, act))
 
     def _note(self, act: LedgerAct) -> asyncio.Future[Answer | None]:
         before, done, asked = self._noted, threading.Event(), time.monotonic()
@@ -81,3 +90,13 @@ class Surroundings:
             return Turn(limiter is None or await limiter.aacquire(blocking=False))
         except Exception as error:  # noqa: BLE001 - as above
             return Turn(granted=False, trouble=type(error).__name__)
+
+
+def _told(act: LedgerAct, answer: Answer | None) -> None:
+    if isinstance(answer, LedgerTrouble):
+        logger.error(
+            "the ledger could not note %s of key %s (%s) when it was left",
+            type(act).__name__,
+            act.key,
+            answer.reason,
+        )

@@ -50,14 +50,15 @@ from langchain_shortapi_flux import (
     requests_driver,
 )
 from langchain_shortapi_flux.connection import IDLE_CONNECTION_SECONDS, USER_AGENT, connect
-from langchain_shortapi_flux.flow_steps import JobFlow, Order
+from langchain_shortapi_flux.flow_steps import JobFlow, Order, Step
 from langchain_shortapi_flux.job_flow import buy_job
-from langchain_shortapi_flux.ledger import MemoryLedger
+from langchain_shortapi_flux.ledger import Bought, Claim, MemoryLedger
 from langchain_shortapi_flux.loop_session import _sessions, loop_session
 from langchain_shortapi_flux.sandbox import Fault, Sandbox
 from langchain_shortapi_flux.surroundings import Surroundings
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from langchain_shortapi_flux.connection import Connection
@@ -707,3 +708,30 @@ def test_a_request_that_is_refused_here_touches_no_socket(driver: str) -> None:
         with pytest.raises(InvalidRequest, match="aspect_ratio"):
             caller(driver, server).invoke({"prompt": "a fox", "aspect_ratio": "5:4"})
         assert server.connections == 0
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_an_interrupt_inside_the_flow_notes_what_was_to_be_noted(driver: str) -> None:
+    """Ctrl-C may come at any moment, also while a flow reads a reply."""
+    ledger = MemoryLedger()
+    claim = Claim("key", "digest", "holder", now=0.0, lease=1.0)
+
+    def interrupted() -> JobFlow:
+        yield Step(None, 0.0, None, (claim, Bought("key", "holder", "j1")))
+        raise KeyboardInterrupt
+
+    def run() -> None:
+        connection = connect("http://127.0.0.1:9", SecretStr("not-a-key"), 1)
+        surroundings = Surroundings(ledger)
+        if driver == "requests":
+            list(requests_driver.run(interrupted(), connection, surroundings))
+        else:
+            asyncio.run(_listed(aiohttp_driver.run(interrupted(), connection, surroundings)))
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert ledger._open["key"].job_id == "j1"
+
+
+async def _listed(jobs: AsyncGenerator[FluxJob]) -> list[FluxJob]:
+    return [job async for job in jobs]

@@ -49,7 +49,12 @@ from langchain_shortapi_flux.ledger import (
     LedgerTrouble,
     perform_ledger_act,
 )
-from langchain_shortapi_flux.purchase_flow import Purchase, buy_job_once, create_job_once
+from langchain_shortapi_flux.purchase_flow import (
+    Purchase,
+    buy_job_once,
+    buy_job_unnamed,
+    create_job_once,
+)
 
 if TYPE_CHECKING:
     from langchain_shortapi_flux.flow_steps import Answer, JobFlow
@@ -759,3 +764,73 @@ def test_trouble_is_a_value_without_the_keeper_s_words() -> None:
     """They may hold a URL with its password."""
     answer = perform_ledger_act(Out(Claim), Claim(KEY, "d", "h", 0.0, 1.0))
     assert answer == LedgerTrouble("OSError")
+
+
+# --- what a later call must still find ------------------------------------------------------------
+
+
+def test_a_refusal_does_not_make_forget_what_was_in_doubt() -> None:
+    """``on_unknown="buy"`` allowed one purchase more, and that one came to nothing."""
+    table = in_doubt("marked unknown")
+    again = table.buy(said({"code": 7, "info": "no balance"}), on_unknown="buy")
+    assert isinstance(again.error, NotCreated)
+    assert state(table) == "unknown"
+    after = table.buy()
+    assert (after.sent, type(after.error)) == ([], CreateOutcomeUnknown)
+
+
+def test_a_keeper_that_fails_after_a_claim_was_seen_does_not_hide_it() -> None:
+    """The last look may come too late for a database; what stands there is known all the same."""
+    table = Table()
+    claim = table.claimed()
+    flow = buy_job_once(ORDER, table.purchase(), here(table.clock))
+    step = flow.send(perform_ledger_act(table.ledger, _at(flow)))
+    assert step.wait > 0
+    flow.send(None)
+    with pytest.raises(CreateOutcomeUnknown) as caught:
+        flow.send(LedgerTrouble("TimeoutError"))
+    assert (caught.value.key, caught.value.claimed_at) == (KEY, claim.now)
+
+
+def test_an_unclear_answer_keeps_its_status() -> None:
+    """With a key as without one."""
+    play = Table().buy(page(502))
+    assert isinstance(play.error, CreateOutcomeUnknown)
+    assert play.error.status_code == 502
+
+
+@pytest.mark.parametrize(
+    "outcome", [[1], "odd", {"status": "failed", "charge": "zzz"}, {"status": "failed"}]
+)
+def test_an_odd_outcome_is_asked_for_anew(outcome: Any) -> None:
+    """Somebody else wrote into the table; the service still knows the job."""
+    table = Table()
+    table.buy(CREATED, SUCCEEDED)
+    table.ledger._ended[KEY] = replace(table.ledger._ended[KEY], outcome=outcome)
+    play = table.buy(SUCCEEDED, on_failed="buy")
+    assert play.sent == ["query"]
+    assert play.job is not None
+
+
+def test_leaving_at_the_first_snapshot_of_a_slow_create_is_noted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Create took all the time there was, and who watches leaves when shown the job."""
+    table = Table()
+    flow = buy_job_unnamed(ORDER, table.purchase(), here(table.clock, timeout=5.0))
+    next(flow)
+    table.clock.pass_by(6.0)
+    step = flow.send(CREATED)
+    assert step.job is not None
+    flow.close()
+    for act in step.if_left:
+        perform_ledger_act(table.ledger, act)
+    assert state(table) == "bought"
+    assert f"stopped waiting for job {JOB_ID}" in caplog.text
+
+
+def test_memory_may_be_asked_again_by_a_finalizer() -> None:
+    """The garbage collector may close an abandoned flow in the middle of a claim."""
+    table = Table()
+    with table.ledger._lock:
+        assert table.claimed().key == KEY
