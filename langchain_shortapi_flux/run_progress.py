@@ -70,6 +70,10 @@ class RunProgress:
 
 
 def _listens(handler: BaseCallbackHandler) -> bool:
-    """Whether it does anything with a custom event: tracers, for example, do not."""
+    """Whether an event would tell it anything: tracers, for example, do nothing with one.
+
+    What taps the stream itself, as ``astream_events`` does, sees every snapshot already.
+    """
     heard = cast("Any", type(handler)).on_custom_event
-    return heard not in _SILENT and not handler.ignore_custom_event
+    taps = hasattr(handler, "tap_output_iter")
+    return heard not in _SILENT and not handler.ignore_custom_event and not taps
