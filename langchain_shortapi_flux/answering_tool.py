@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from typing_extensions import override
 
 from langchain_shortapi_flux.errors import InvalidRequest, ShortAPIError
+from langchain_shortapi_flux.run_progress import told_by_a_tool
 from langchain_shortapi_flux.runnable import ShortAPIFlux
 from langchain_shortapi_flux.tool_arguments import INJECTED, explain_invalid
 from langchain_shortapi_flux.tool_content import failure_artifact, failure_text
@@ -228,10 +229,11 @@ def _answering(input: Any) -> Iterator[_Call]:
     is_tool_call = isinstance(input, dict) and input.get("type") == "tool_call"
     call_id = input.get("id") if is_tool_call else None
     call = _Call(is_tool_call, call_id if isinstance(call_id, str) else None)
-    token = _current_call.set(call)
+    token, told = _current_call.set(call), told_by_a_tool.set(True)
     try:
         yield call
     finally:
+        told_by_a_tool.reset(told)
         _current_call.reset(token)
 
 

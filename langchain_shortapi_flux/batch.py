@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from langchain_core.runnables.config import get_config_list
 
 from langchain_shortapi_flux.errors import Charge, ShortAPIError
+from langchain_shortapi_flux.run_progress import BatchSize, current_batch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -120,6 +121,7 @@ class Batch:
         self._gate: AbstractAsyncContextManager[Any] = (
             asyncio.Semaphore(at_once) if at_once else nullcontext()
         )
+        self._size = BatchSize(len(inputs))
         self._seen: dict[int, FluxJob] = {}
         self._outcomes: dict[int, FluxJob | Exception] = {}
 
@@ -179,6 +181,7 @@ class Batch:
         def see(job: FluxJob) -> None:
             self._seen[index] = job
 
+        current_batch.set(self._size)  # in the context of this job's own task
         try:
             async with self._gate:
                 job = await self._buy(self._inputs[index], self._configs[index], see)

@@ -353,6 +353,27 @@ class FluxJob(BaseModel):
         place = Path(folder)
         return await asave_job(self, place, prefix=prefix, keep_existing=keep_existing, how=how)
 
+    def display(self, *, embed: bool = False, max_width_px: int = 512) -> None:
+        """Show this job in the notebook that is running, as a gallery of its pictures.
+
+        Args:
+            embed: Fetch the pictures and put them into the notebook, so that they outlive their
+                URLs; needs Pillow.
+            max_width_px: How wide an embedded picture is at most, in pixels.
+
+        Raises:
+            DownloadFailed: A picture to embed could not be fetched.
+        """
+        from langchain_shortapi_flux.notebook_display import display_job  # noqa: PLC0415
+
+        display_job(self, embed=embed, max_width_px=max_width_px)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        """What a notebook shows of a job that is the last line of a cell."""
+        from langchain_shortapi_flux.notebook_display import job_mimebundle  # noqa: PLC0415
+
+        return job_mimebundle(self)
+
     @override
     def model_post_init(self, context: Any, /) -> None:
         """Tell the pictures which job they came with: they may be downloaded by themselves."""

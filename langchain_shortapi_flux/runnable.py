@@ -18,6 +18,7 @@ from langchain_shortapi_flux.errors import NotCreated
 from langchain_shortapi_flux.flux_settings import FluxSettings
 from langchain_shortapi_flux.flux_wrapping import FluxFallbacks, FluxRetry, fields_of
 from langchain_shortapi_flux.loop_thread import iterate_in_loop_thread, run_in_loop_thread
+from langchain_shortapi_flux.run_progress import RunProgress
 from langchain_shortapi_flux.traced_cost import TracedCost, traced_config
 
 if TYPE_CHECKING:
@@ -342,19 +343,21 @@ class ShortAPIFlux(FluxSettings):
         return Batch(inputs, config, buy)
 
     def _stream(self, inputs: Iterator[FluxInput], **options: Any) -> Iterator[FluxJob]:
-        cost = TracedCost()
+        cost, progress = TracedCost(), RunProgress()
         for job in self._run(lambda flows: flows.buy_flow(self, next(inputs), options)):
             cost.see(job)
+            progress.tell(job)
             yield job
 
     async def _astream(
         self, inputs: AsyncIterator[FluxInput], **options: Any
     ) -> AsyncIterator[FluxJob]:
-        cost, first = TracedCost(), await anext(inputs)
+        cost, progress, first = TracedCost(), RunProgress(), await anext(inputs)
         jobs = self._arun(lambda flows: flows.buy_flow(self, first, options))
         async with aclosing(jobs):
             async for job in jobs:
                 cost.see(job)
+                await progress.atell(job)
                 yield job
 
     async def _abought(
@@ -363,7 +366,7 @@ class ShortAPIFlux(FluxSettings):
         options: Mapping[str, Any],
         see: Callable[[FluxJob], None] | None = None,
     ) -> FluxJob:
-        cost, job = TracedCost(), None
+        cost, progress, job = TracedCost(), RunProgress(), None
         jobs = self._arun(lambda flows: flows.buy_flow(self, input, options))
         try:
             async with aclosing(jobs):
@@ -371,6 +374,7 @@ class ShortAPIFlux(FluxSettings):
                     cost.see(job)
                     if see is not None:
                         see(job)
+                    await progress.atell(job)
         except asyncio.CancelledError:
             if job is not None and job.status != "pending":  # else the flow has logged it
                 _logger.warning("left when job %s had ended", job.job_id)

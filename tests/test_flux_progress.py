@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, closing
 from decimal import Decimal
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -52,7 +51,7 @@ from langchain_shortapi_flux.sandbox import Fault, Sandbox
 from langchain_shortapi_flux.tool_progress import PROGRESS_EVENT, progress_event
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+    from collections.abc import Callable, Iterator
     from uuid import UUID
 
     from langchain_core.runnables import Runnable, RunnableConfig
@@ -67,24 +66,7 @@ NAME, LOOK = "flux_text_to_image", "flux_get_job"
 RUNNING_TWICE = Fault("query", "status_word", times=2)
 
 
-class _Telling(ShortAPIFlux):
-    """A Runnable that tells of its snapshots on its own run."""
-
-    @override
-    def _run(self, choose: Any) -> Iterator[FluxJob]:
-        progress = RunProgress()
-        with closing(cast("Generator[FluxJob]", super()._run(choose))) as jobs:
-            for job in jobs:
-                progress.tell(job)
-                yield job
-
-    @override
-    async def _arun(self, choose: Any) -> AsyncGenerator[FluxJob]:
-        progress = RunProgress()
-        async with aclosing(super()._arun(choose)) as jobs:
-            async for job in jobs:
-                await progress.atell(job)
-                yield job
+_Telling = ShortAPIFlux
 
 
 class _Terminal(io.StringIO):
@@ -248,12 +230,10 @@ async def test_a_batch_has_a_bar_that_counts_its_jobs_and_their_money(
     progress._bars._bar_class = bar
     flux, config = _flux(sandbox), _config(progress, max_concurrency=3)
     prompts: Any = [f"fox {number}" for number in range(7)]
-    token = current_batch.set(BatchSize(7))
     if way == "sync":
         flux.batch(prompts, config, return_exceptions=True)
     else:
         await flux.abatch(prompts, config, return_exceptions=True)
-    current_batch.reset(token)
     assert progress.spent == 6 * DEV
     assert re.fullmatch(r"7/7 \|\S+\| 1 failed, 0\.12 USD \[\d\d:\d\d\]", terminal.lines[-1])
     assert re.fullmatch(r"0/7 \|\s+\| 1 running, 0 USD \[\d\d:\d\d\]", terminal.lines[0])

@@ -64,13 +64,14 @@ ORDER = [
         "input_reading",
         "flux_flows",
         "traced_cost",
+        "tool_progress",
+        "run_progress",
         "flux_settings",
         "batch",
         "flux_wrapping",
         "runnable",
         "save_images",
         "tool_content",
-        "tool_progress",
         "tool_arguments",
         "answering_tool",
         "picture_tool",
@@ -84,7 +85,6 @@ ORDER = [
         "shown_picture",
         "job_html",
         "notebook_display",
-        "run_progress",
         "progress_count",
         "progress_bars",
         "progress",
@@ -94,7 +94,7 @@ ORDER = [
 ]
 
 # Doors into rooms further down (or next door), opened only inside a function.
-DOORS = {("job", "image_files"), ("__main__", "sandbox")}
+DOORS = {("job", "image_files"), ("job", "notebook_display"), ("__main__", "sandbox")}
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from langchain_shortapi_flux.sandbox import Sandbox
 
-pytestmark = forks
+pytestmark = [forks, pytest.mark.thorough]
 
 HELD = ("create", "held")
 """Killed from outside, while the sandbox holds back the answer to a create that it accepted."""

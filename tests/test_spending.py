@@ -899,6 +899,7 @@ def all_at_once(work: Callable[[int], T], count: int = THREADS) -> list[T]:
         return list(threads.map(one, range(count)))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("greedy", [False, True])
 async def test_it_holds_to_the_cent_under_64_threads_and_500_tasks(greedy: bool) -> None:
     """All at once on one budget, with every way a job can end; and nobody waits for ever."""
@@ -939,6 +940,7 @@ def test_a_last_cent_is_spent_once_by_64_threads() -> None:
     assert stands_at(budget, reserved="0.20")
 
 
+@pytest.mark.thorough
 def test_a_job_that_64_threads_follow_is_settled_once() -> None:
     """Each of them brings the same news."""
     budget = Budget("5")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from langchain_shortapi_flux.sandbox import Sandbox
 
-pytestmark = forks
+pytestmark = [forks, pytest.mark.thorough]
 
 KEYS = tuple(f"key {number}" for number in range(50))
 HOLD_SECONDS = 0.3

@@ -34,7 +34,17 @@ _COUNT = re.compile(r"(\d+) (passed|failed|skipped|error)")
 
 def run_round() -> tuple[bool, Counter[str], str]:
     """Run the files once: whether all held, how many tests ended how, and the report."""
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        "",
+        "--tb=short",
+        "-p",
+        "no:cacheprovider",
+    ]
     done = subprocess.run(
         [*command, *(str(TESTS / name) for name in FILES)],
         cwd=TESTS.parent,
