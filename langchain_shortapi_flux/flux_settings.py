@@ -64,6 +64,8 @@ class FluxSettings(RunnableSerializable[FluxInput, FluxJob]):
         validate_assignment=True,
         hide_input_in_errors=True,
         arbitrary_types_allowed=True,
+        # Once, when a ShortAPIFlux is first made, and not for this class and that one on import.
+        defer_build=True,
     )
 
     api_key: SecretStr | None = Field(default_factory=key_from_environment)

@@ -16,7 +16,6 @@ from typing_extensions import override
 
 from langchain_shortapi_flux.errors import NotCreated
 from langchain_shortapi_flux.flux_settings import FluxSettings
-from langchain_shortapi_flux.flux_wrapping import FluxFallbacks, FluxRetry, fields_of
 from langchain_shortapi_flux.loop_thread import iterate_in_loop_thread, run_in_loop_thread
 from langchain_shortapi_flux.run_progress import RunProgress
 from langchain_shortapi_flux.traced_cost import TracedCost, traced_config
@@ -290,6 +289,8 @@ class ShortAPIFlux(FluxSettings):
         stop_after_attempt: int = 3,
     ) -> Runnable[FluxInput, FluxJob]:
         """As in LangChain, but by default only what is ``is_retryable`` is repeated."""
+        from langchain_shortapi_flux.flux_wrapping import FluxRetry, fields_of  # noqa: PLC0415
+
         made = super().with_retry(
             retry_if_exception_type=retry_if_exception_type,
             wait_exponential_jitter=wait_exponential_jitter,
@@ -307,6 +308,8 @@ class ShortAPIFlux(FluxSettings):
         exception_key: str | None = None,
     ) -> RunnableWithFallbacks[FluxInput, FluxJob]:
         """As in LangChain, but by default a fallback steps in only where no job was made."""
+        from langchain_shortapi_flux.flux_wrapping import FluxFallbacks, fields_of  # noqa: PLC0415
+
         made = super().with_fallbacks(
             fallbacks, exceptions_to_handle=exceptions_to_handle, exception_key=exception_key
         )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from quick_flux import flux_on
 
+from langchain_shortapi_flux.learned_delay import learned_delays
+from langchain_shortapi_flux.pace import pace_of
 from langchain_shortapi_flux.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -33,6 +35,13 @@ _UNSET = (
 def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in _UNSET:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_learned() -> None:
+    """Ports come back, and with them what earlier tests taught about the sandbox on them."""
+    pace_of.cache_clear()
+    learned_delays.forget()
 
 
 @pytest.fixture
