@@ -23,7 +23,14 @@ from langchain_shortapi_flux.connection import (
 )
 from langchain_shortapi_flux.errors import ConfigurationError
 from langchain_shortapi_flux.flux_input import FluxInput
-from langchain_shortapi_flux.job import AspectRatio, FluxJob, ImageCount, Performance, Repeat
+from langchain_shortapi_flux.job import (
+    FLUX_MODEL,
+    AspectRatio,
+    FluxJob,
+    ImageCount,
+    Performance,
+    Repeat,
+)
 from langchain_shortapi_flux.pace import QUERIES_PER_SECOND
 from langchain_shortapi_flux.waiting import PollPolicy, RetryLimits
 
@@ -44,9 +51,6 @@ if TYPE_CHECKING:
 else:
     # Their modules wait for their first use.
     LedgerField = BudgetField = ReceiverField = Any
-
-FLUX_MODEL = "shortapi/flux-1.0/text-to-image"
-"""The official page's model id."""
 
 
 def _memory_ledger() -> MemoryLedger:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from langchain_core.runnables import Runnable
 from langchain_core.runnables.fallbacks import RunnableWithFallbacks
 from langchain_core.runnables.retry import RunnableRetry
 from typing_extensions import override
@@ -19,10 +20,38 @@ from langchain_shortapi_flux.loop_thread import run_in_loop_thread
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from langchain_core.runnables import Runnable, RunnableConfig
+    from langchain_core.runnables import RunnableConfig
 
 
-class FluxRetry(RunnableRetry[FluxInput, FluxJob]):  # type: ignore[no-redef] # its field `kwargs`
+class _EachByItself(Runnable[FluxInput, FluxJob]):
+    """Batches whose inputs settle one by one, through ``ainvoke``."""
+
+    def batch(
+        self,
+        inputs: list[FluxInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[FluxJob]:
+        """As ``ShortAPIFlux.batch``."""
+        return run_in_loop_thread(
+            lambda: _settle(self, inputs, config, kwargs, return_exceptions=return_exceptions)
+        )
+
+    async def abatch(
+        self,
+        inputs: list[FluxInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[FluxJob]:
+        """As ``ShortAPIFlux.abatch``."""
+        return await _settle(self, inputs, config, kwargs, return_exceptions=return_exceptions)
+
+
+class FluxRetry(_EachByItself, RunnableRetry[FluxInput, FluxJob]):  # type: ignore[no-redef] # its field `kwargs`
     """Each input of a batch is repeated by itself, if it may be."""
 
     @classmethod
@@ -31,34 +60,8 @@ class FluxRetry(RunnableRetry[FluxInput, FluxJob]):  # type: ignore[no-redef] # 
         """Saved as LangChain's own."""
         return RunnableRetry.lc_id()
 
-    @override
-    def batch(
-        self,
-        inputs: list[FluxInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[FluxJob]:
-        """As ``ShortAPIFlux.batch``."""
-        return run_in_loop_thread(
-            lambda: _settle(self, inputs, config, kwargs, return_exceptions=return_exceptions)
-        )
 
-    @override
-    async def abatch(
-        self,
-        inputs: list[FluxInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[FluxJob]:
-        """As ``ShortAPIFlux.abatch``."""
-        return await _settle(self, inputs, config, kwargs, return_exceptions=return_exceptions)
-
-
-class FluxFallbacks(RunnableWithFallbacks[FluxInput, FluxJob]):
+class FluxFallbacks(_EachByItself, RunnableWithFallbacks[FluxInput, FluxJob]):
     """Each input of a batch falls back by itself."""
 
     @classmethod
@@ -66,32 +69,6 @@ class FluxFallbacks(RunnableWithFallbacks[FluxInput, FluxJob]):
     def lc_id(cls) -> list[str]:
         """Saved as LangChain's own."""
         return RunnableWithFallbacks.lc_id()
-
-    @override
-    def batch(
-        self,
-        inputs: list[FluxInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any | None,
-    ) -> list[FluxJob]:
-        """As ``ShortAPIFlux.batch``."""
-        return run_in_loop_thread(
-            lambda: _settle(self, inputs, config, kwargs, return_exceptions=return_exceptions)
-        )
-
-    @override
-    async def abatch(
-        self,
-        inputs: list[FluxInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any | None,
-    ) -> list[FluxJob]:
-        """As ``ShortAPIFlux.abatch``."""
-        return await _settle(self, inputs, config, kwargs, return_exceptions=return_exceptions)
 
 
 def fields_of(made: Any) -> dict[str, Any]:

@@ -43,6 +43,8 @@ __all__ = [
     "Repeat",
 ]
 
+FLUX_MODEL = "shortapi/flux-1.0/text-to-image"
+"""The official page's model id."""
 AspectRatio = Literal["1:1", "9:16", "16:9", "4:3", "3:4", "3:2", "2:3", "21:9"]
 Performance = Literal["schnell", "dev"]
 JobStatus = Literal["pending", "succeeded", "failed"]

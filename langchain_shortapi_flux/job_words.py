@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from langchain_shortapi_flux.errors import ShortAPIError
 from langchain_shortapi_flux.job import FluxJob
+from langchain_shortapi_flux.traced_cost import net_cost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,15 +40,6 @@ def plain(text: str, length: int) -> str:
     kept = (letter if letter.isprintable() or letter in _JOINERS else " " for letter in text)
     line = " ".join("".join(kept).split())
     return line if len(line) <= length else line[: length - 1] + "…"
-
-
-def net_cost(charge: Charge, cost: Decimal, refunded: Decimal | None) -> Decimal:
-    """USD that a job has cost in the end, as far as the service reports it: refunds are taken off.
-
-    A refund whose amount is not told is one of the whole.
-    """
-    back = (refunded or cost) if charge == "refunded" else Decimal(0)
-    return max(cost - back, Decimal(0))
 
 
 def job_facts(job: FluxJob) -> str:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from langchain_shortapi_flux.job_words import net_cost, plain
+from langchain_shortapi_flux.job_words import plain
+from langchain_shortapi_flux.traced_cost import net_cost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

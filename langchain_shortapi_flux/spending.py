@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from langchain_shortapi_flux.budget_books import Amounts, Books, Line, read_usd, units_of, usd_of
 from langchain_shortapi_flux.errors import BudgetExceeded, ConfigurationError, NotCreated
+from langchain_shortapi_flux.job import FLUX_MODEL
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Amounts", "Budget", "Reservation"]
 
-FLUX_MODEL = "shortapi/flux-1.0/text-to-image"
-"""The official page's model id."""
 PAGE_PRICES: Mapping[Performance, Decimal] = MappingProxyType(
     {"schnell": Decimal("0.002"), "dev": Decimal("0.02")}
 )

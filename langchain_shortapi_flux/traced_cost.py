@@ -15,6 +15,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
+    from langchain_shortapi_flux.errors import Charge
     from langchain_shortapi_flux.job import FluxJob
 
 PROVIDER = "shortapi"
@@ -33,6 +34,15 @@ def traced_config(config: RunnableConfig | None, model: str) -> RunnableConfig:
     return {**given, "metadata": {**metadata, **names}}
 
 
+def net_cost(charge: Charge, cost: Decimal, refunded: Decimal | None) -> Decimal:
+    """USD that a job has cost in the end, as far as the service reports it: refunds are taken off.
+
+    A refund whose amount is not told is one of the whole.
+    """
+    back = (refunded or cost) if charge == "refunded" else Decimal(0)
+    return max(cost - back, Decimal(0))
+
+
 class TracedCost:
     """Writes what a call was charged onto its run, as the snapshots come."""
 
@@ -46,8 +56,7 @@ class TracedCost:
             self._bought = job.status == "pending" and job.charge == "charged"
         if not self._bought or job.cost is None:
             return
-        back = (job.refunded or job.cost) if job.charge == "refunded" else Decimal(0)
-        cost = max(job.cost - back, Decimal(0))
+        cost = net_cost(job.charge, job.cost, job.refunded)
         if cost != self._written:
             self._written = cost
             _write(cost)

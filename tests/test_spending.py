@@ -38,7 +38,8 @@ from langchain_shortapi_flux.errors import (
     RateLimited,
     UnexpectedReply,
 )
-from langchain_shortapi_flux.spending import FLUX_MODEL, Budget, Reservation
+from langchain_shortapi_flux.job import FLUX_MODEL
+from langchain_shortapi_flux.spending import Budget, Reservation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
