@@ -816,7 +816,7 @@ def test_sqlite_writes_ahead_and_syncs(tmp_path: Path) -> None:
     """Readers beside a writer, and a commit that a power cut does not take back."""
     ledger = SqlLedger(f"sqlite:///{tmp_path}/flux-jobs.db")
     ledger.claim(CLAIM)
-    with ledger._database.transaction(1.0) as connection:
+    with ledger._database.transaction(60) as connection:
         assert connection.exec_driver_sql("pragma journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("pragma synchronous").scalar() == 2
     ledger.close()
