@@ -27,6 +27,9 @@ LINGER_SECONDS = 0.5
 """For how long a body is still swallowed after the answer, so that its sender reads the answer."""
 READ_BUFFER_BYTES = 16 * 2**10
 BACKLOG = 512
+HANDED_OVER_IN = 4
+"""Turns of the loop after which a connection that it has accepted is known to the server, to be
+closed with the others."""
 STOP_SECONDS_MAX = 0.2
 """How long calls that are under way may take when the server stops."""
 START_SECONDS_MAX = 30.0
@@ -104,11 +107,21 @@ async def serving(receive: Receive, host: str, port: int) -> AsyncIterator[int]:
     Raises:
         OSError: The port cannot be had.
     """
-    runner = web.ServerRunner(_Server(receive), shutdown_timeout=STOP_SECONDS_MAX)
+    server = _Server(receive)
+    runner = web.ServerRunner(server, shutdown_timeout=STOP_SECONDS_MAX)
     await runner.setup()
+    loop = asyncio.get_running_loop()
     try:
-        await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
-        yield runner.addresses[0][1]
+        listener = await loop.create_server(server, host, port, backlog=BACKLOG)
+        try:
+            yield listener.sockets[0].getsockname()[1]
+        finally:
+            # Not closed at once: asyncio would drop what it has accepted and not handed over.
+            for accepting in listener.sockets:
+                loop.remove_reader(accepting)
+            for _ in range(HANDED_OVER_IN):
+                await asyncio.sleep(0)
+            listener.close()
     finally:
         await runner.cleanup()
 

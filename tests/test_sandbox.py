@@ -309,7 +309,7 @@ class TestShapes:
         assert "callback_url" in caller.create(no_url).json()["info"]
         assert caller.create([]).status_code == 400
         assert caller.query("unknown").json()["code"] == 1
-        for path, status in (("/", 404), (CREATE, 405), ("/tmp/1/2/3.png", 404)):
+        for path, status in (("/nowhere", 404), (CREATE, 405), ("/tmp/1/2/3.png", 404)):
             answer = caller.session.get(caller.sandbox.base_url + path, timeout=PATIENCE)
             assert (status, status) == (answer.status_code, answer.json()["code"])
 
@@ -719,6 +719,14 @@ class TestLife:
         assert key not in repr(caller.sandbox.calls)
         assert key not in caplog.text + "".join(capfd.readouterr())
 
+    def test_the_key_is_hidden_as_a_url_spells_it(self) -> None:
+        """A key with a space or a slash looks different there."""
+        with Sandbox(api_key="k1/k 2") as sandbox:
+            caller = Caller(sandbox)
+            with caller.session:
+                caller.query("k1/k 2")
+        assert sandbox.calls[0].path_qs == f"{QUERY}?id=[key]"
+
     def test_settings_that_make_no_sense_are_refused(self) -> None:
         """At construction, where the mistake is."""
         with pytest.raises(ValueError, match="allow_remote=True"):
@@ -783,8 +791,10 @@ class TestCommandLine:
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         ) as process:
             assert process.stdout is not None
-            exports = {}
+            exports: dict[str, str] = {}
             for line in process.stdout:
+                if f"open {exports.get('SHORTAPI_BASE_URL')}/ in a browser" in line:
+                    exports["page"] = "said"
                 if line.startswith("  export "):
                     variable, value = line.split()[1].split("=", 1)
                     exports[variable] = value
@@ -798,7 +808,7 @@ class TestCommandLine:
                 timeout=PATIENCE,
             )
             assert answer.json()["code"] == 0
-            assert "SHORTAPI_KEY" in exports
+            assert {"SHORTAPI_KEY", "page"} < set(exports)
             process.send_signal(getattr(signal, name))
             rest, errors = process.communicate(timeout=PATIENCE)
         assert (process.returncode, errors) == (0, "")

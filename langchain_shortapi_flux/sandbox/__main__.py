@@ -62,6 +62,8 @@ Listening on {sandbox.base_url}, with {sandbox.balance} pretend USD. To use it:
   export SHORTAPI_BASE_URL={sandbox.base_url}
   export SHORTAPI_KEY={shlex.quote(sandbox.api_key)}
 
+To watch its jobs and see their pictures, open {sandbox.base_url}/ in a browser.
+
 Ctrl-C ends it."""
 
 
@@ -92,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--allow-remote",
         action="store_true",
-        help="allow a host, and callbacks, beyond this machine",
+        help="allow a host, and callbacks, beyond this machine; whoever reaches it sees its jobs",
     )
     return parser
 

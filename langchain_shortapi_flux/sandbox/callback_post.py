@@ -7,7 +7,7 @@ retries is unknown; here it is one POST of the bare record, as one author's log 
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -30,7 +30,7 @@ def is_loopback(host: str | None) -> bool:
 
 
 class CallbackPost:
-    """Posts records in the background; whatever goes wrong there is only logged."""
+    """Posts records in the background; whatever goes wrong there is only logged and told."""
 
     def __init__(self, *, allow_remote: bool) -> None:
         """Post to this machine only, unless `allow_remote`."""
@@ -38,8 +38,14 @@ class CallbackPost:
         self._tasks: set[asyncio.Task[None]] = set()
         self._session: aiohttp.ClientSession | None = None
 
-    def post(self, url: str, body: Mapping[str, object]) -> None:
-        """Start posting a record; must be called on the server's loop."""
+    def post(self, url: str, body: Mapping[str, object], tell: Callable[[str], None]) -> None:
+        """Start posting a record; must be called on the server's loop.
+
+        Args:
+            url: Where to.
+            body: The record.
+            tell: Told what becomes of it, in words without the URL, such as `answered 204`.
+        """
         try:
             parts = urlsplit(url)
             host, scheme = parts.hostname, parts.scheme
@@ -47,13 +53,20 @@ class CallbackPost:
             host, scheme = None, ""
         if scheme not in ("http", "https") or not host:
             _log.warning("callback not sent: the callback URL is not an http(s) URL")
+            tell("not sent: not an http(s) URL")
             return
         if not self._allow_remote and not is_loopback(host):
             _log.warning("callback not sent: %s is not this machine (allow_remote=True)", host)
+            tell("not sent: not this machine")
             return
-        task = asyncio.get_running_loop().create_task(self._post(url, json.dumps(body).encode()))
+        tell("being posted")
+        posting = self._post(url, json.dumps(body).encode(), tell)
+        task = asyncio.get_running_loop().create_task(posting)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(
+            lambda posted: tell("given up: the sandbox stopped") if posted.cancelled() else None
+        )
 
     async def close(self) -> None:
         """Give up what is still being posted."""
@@ -64,7 +77,7 @@ class CallbackPost:
         if self._session is not None:
             await self._session.close()
 
-    async def _post(self, url: str, body: bytes) -> None:
+    async def _post(self, url: str, body: bytes, tell: Callable[[str], None]) -> None:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=POST_SECONDS_MAX),
@@ -77,5 +90,7 @@ class CallbackPost:
                 url, data=body, headers=headers, allow_redirects=False
             ) as response:
                 await response.read()
+            tell(f"answered {response.status}")
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             _log.warning("callback failed: %s", type(error).__name__)
+            tell(f"failed: {type(error).__name__}")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import islice
 from typing import Final, Literal, TypeAlias
 
 from langchain_shortapi_flux.sandbox.menu import PRICES_USD, Refused, image_count_of, mode_of
@@ -54,6 +55,7 @@ class SandboxJob:
         refunded: Whether that was given back.
         queries: How many queries have read it.
         callback_url: Where its record is posted when it ends.
+        callback_outcome: What became of that post, in words; None before.
         created_at: When create accepted it (UTC).
         updated_at: When its status last changed (UTC).
         finished_at: When it ended (UTC), None while it runs.
@@ -73,6 +75,7 @@ class SandboxJob:
     finished_at: datetime | None
     ending: Ending
     ends_at: float
+    callback_outcome: str | None = None
 
     @property
     def image_count(self) -> int:
@@ -88,6 +91,27 @@ class Charge:
 
     job_id: str
     usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """The book at one moment: its newest jobs, and the sums of all.
+
+    Attributes:
+        jobs: The newest, newest first.
+        counts: How many there are of each status.
+        balance: What is left, in USD.
+        spent: What was paid and not given back, in USD.
+        refunded: What was given back, in USD.
+        at: When this was, in seconds on the book's clock.
+    """
+
+    jobs: tuple[SandboxJob, ...]
+    counts: Mapping[JobStatus, int]
+    balance: Decimal
+    spent: Decimal
+    refunded: Decimal
+    at: float
 
 
 class JobBook:
@@ -110,6 +134,9 @@ class JobBook:
         self._clock = clock
         self._job_seconds = job_seconds
         self._jobs: dict[str, SandboxJob] = {}
+        # Kept as they change, so that a glance costs the same however many jobs there are.
+        self._counts: dict[JobStatus, int] = {"pending": 0, "succeeded": 0, "failed": 0}
+        self._charged = self._refunded = Decimal(0)
         self._due: list[tuple[float, str]] = []
         self._outbox: deque[str] = deque()
         self._lock = threading.RLock()
@@ -131,6 +158,8 @@ class JobBook:
                 msg = f"insufficient balance: {price} USD needed, {self._balance} USD left"
                 raise Refused(msg)
             self._balance -= price
+            self._charged += price
+            self._counts["pending"] += 1
             created_at = datetime.fromtimestamp(now, UTC)
             job = SandboxJob(
                 job_id=f"{int(now):08x}{secrets.token_hex(ID_RANDOM_BYTES)}",
@@ -186,6 +215,24 @@ class JobBook:
             self._outbox.clear()
             return ended
 
+    def note_callback(self, job_id: str, outcome: str) -> None:
+        """Keep what became of a job's callback, in words."""
+        with self._lock:
+            self._jobs[job_id] = replace(self._jobs[job_id], callback_outcome=outcome)
+
+    def glance(self, newest: int) -> Glance:
+        """The newest jobs, at most that many, and the sums of all, of one moment."""
+        with self._lock:
+            at = self._settle()
+            return Glance(
+                jobs=tuple(islice(reversed(self._jobs.values()), newest)),
+                counts=dict(self._counts),
+                balance=self._balance,
+                spent=self._charged - self._refunded,
+                refunded=self._refunded,
+                at=at,
+            )
+
     @property
     def now(self) -> float:
         """The time on the book's clock, in seconds."""
@@ -227,6 +274,9 @@ class JobBook:
         refunded = job.ending.status == "failed" and job.ending.refunded
         if refunded:
             self._balance += job.amount
+            self._refunded += job.amount
+        self._counts["pending"] -= 1
+        self._counts[job.ending.status] += 1
         finished_at = datetime.fromtimestamp(at, UTC)
         self._jobs[job.job_id] = replace(
             job,

@@ -5,16 +5,15 @@ It must not know what is served.
 
 import asyncio
 import errno
-import math
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from ipaddress import ip_address
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Final, Self
 
 from aiohttp import web
@@ -23,16 +22,20 @@ from langchain_shortapi_flux.sandbox.call_log import Call, CallLog
 from langchain_shortapi_flux.sandbox.callback_post import CallbackPost, is_loopback
 from langchain_shortapi_flux.sandbox.faults import Fault, FaultQueues
 from langchain_shortapi_flux.sandbox.job_book import Charge, JobBook, SandboxJob
+from langchain_shortapi_flux.sandbox.page_site import PageSite
 from langchain_shortapi_flux.sandbox.painter import require_pillow
-from langchain_shortapi_flux.sandbox.server import CountingServer, ShortAPIServer, Sockets
+from langchain_shortapi_flux.sandbox.server import ShortAPIServer
+from langchain_shortapi_flux.sandbox.settings import balance_usd, job_duration
+from langchain_shortapi_flux.sandbox.socket_count import CountingServer, Sockets
 
 SANDBOX_KEY: Final = "sandbox-key-not-a-secret"
 DEFAULT_BALANCE_USD: Final = "10.00"
-DEFAULT_JOB_SECONDS: Final[Mapping[str, float]] = MappingProxyType({"schnell": 1.0, "dev": 3.0})
-"""How long a job takes, by mode: an assumption, no duration of this model was ever recorded."""
 
 START_SECONDS_MAX: Final = 30.0
 _SHUTDOWN_SECONDS: Final = 0.2
+_HANDED_OVER_IN: Final = 4
+"""Turns of the loop after which a connection that it has accepted is known to the server, to be
+closed with the others."""
 _BACKLOG: Final = 1024
 _PAINTERS: Final = 2
 _PORT_MAX: Final = 65535
@@ -40,6 +43,9 @@ _PORT_MAX: Final = 65535
 
 class Sandbox:
     """A local stand-in for ShortAPI: a real HTTP server, no key, no money, no Flux.
+
+    Opened in a browser, `base_url` shows the jobs as they run, for reading only: looking is no
+    call in `calls` and uses up no fault.
 
     Use it as a context manager, or with `start` and `stop`. It runs in a thread of its own, so it
     also works inside a running event loop. Started again after `stop` it keeps its port, its jobs
@@ -73,6 +79,8 @@ class Sandbox:
                 mode; None for 1 s in schnell mode and 3 s in dev mode.
             faults: What goes wrong, in order; see `inject`.
             allow_remote: Listen on, and post callbacks to, other addresses than this machine's.
+                Whoever can reach the sandbox then sees its page, which asks for no key: all
+                prompts, callback URLs and pictures.
 
         Raises:
             ValueError: A setting makes no sense, or `host` is not this machine and
@@ -95,7 +103,9 @@ class Sandbox:
         self._log = CallLog()
         self._sockets = Sockets()
         self._book = JobBook(
-            balance=_usd(balance), clock=_steady_clock(), job_seconds=_duration(job_seconds)
+            balance=balance_usd(balance),
+            clock=_steady_clock(),
+            job_seconds=job_duration(job_seconds),
         )
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -263,6 +273,7 @@ class Sandbox:
             origin=None if self._wildcard else self.base_url,
             callbacks=callbacks,
             callback_origin=self.base_url,
+            page=PageSite(book=self._book, api_key=self._api_key, any_host=self._allow_remote),
         )
         runner = web.ServerRunner(
             CountingServer(server.handle, self._sockets), shutdown_timeout=_SHUTDOWN_SECONDS
@@ -272,6 +283,10 @@ class Sandbox:
             await web.SockSite(runner, listener, backlog=_BACKLOG).start()
             ready.set_result(None)
             await server.closing.wait()
+            # Not closed at once: asyncio would drop what it has accepted and not handed over.
+            self._loop.remove_reader(listener)
+            for _ in range(_HANDED_OVER_IN):
+                await asyncio.sleep(0)
         finally:
             await callbacks.close()
             await runner.cleanup()
@@ -281,25 +296,3 @@ def _steady_clock() -> Callable[[], float]:
     # Seconds since 1970 that never jump, even when the computer's clock is set.
     offset = time.time() - time.monotonic()
     return lambda: offset + time.monotonic()
-
-
-def _usd(amount: Decimal | str | float) -> Decimal:
-    try:
-        usd = Decimal(str(amount))
-    except InvalidOperation:
-        usd = Decimal("NaN")
-    if not usd.is_finite() or usd < 0:
-        msg = f"balance={amount!r}: an amount in USD, not below 0"
-        raise ValueError(msg)
-    return usd
-
-
-def _duration(job_seconds: float | Callable[[str], float] | None) -> Callable[[str], float]:
-    if job_seconds is None:
-        return lambda mode: DEFAULT_JOB_SECONDS[mode]
-    if callable(job_seconds):
-        return job_seconds
-    if math.isnan(job_seconds) or job_seconds < 0:
-        msg = f"job_seconds={job_seconds}: not below 0"
-        raise ValueError(msg)
-    return lambda mode: job_seconds  # noqa: ARG005 - the same for every mode

@@ -11,10 +11,11 @@ import asyncio
 import hmac
 import json
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import partial
 from http import HTTPStatus
-from typing import Final, TypeAlias
+from types import MappingProxyType
+from typing import Final
 
 from aiohttp import web
 
@@ -22,50 +23,19 @@ from langchain_shortapi_flux.sandbox.answers import NOTHING_DONE, Answer, refusa
 from langchain_shortapi_flux.sandbox.call_log import Call, CallLog, CallOn
 from langchain_shortapi_flux.sandbox.callback_post import CallbackPost
 from langchain_shortapi_flux.sandbox.faults import Fault, FaultQueues
+from langchain_shortapi_flux.sandbox.hidden_key import HIDDEN, without_key
 from langchain_shortapi_flux.sandbox.job_book import Ending, JobBook
 from langchain_shortapi_flux.sandbox.menu import Refused, check_args, check_model, mode_of
+from langchain_shortapi_flux.sandbox.page_site import PICTURE_HEADERS, PageSite
 from langchain_shortapi_flux.sandbox.painter import Picture, draw_png
 from langchain_shortapi_flux.sandbox.record import IMAGE_ROOT, image_paths, record
 
 CREATE_PATH: Final = "/api/v1/job/create"
 QUERY_PATH: Final = "/api/v1/job/query"
 
-Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
 _CODE_REFUSED: Final = 1
 _IMAGE_PATH_PARTS: Final = 5
-_HIDDEN: Final = "[key]"
-
-
-@dataclass
-class Sockets:
-    """How many sockets lead to the server: now, and at most so far."""
-
-    now: int = 0
-    peak: int = 0
-
-
-class CountingServer(web.Server):
-    """An aiohttp server that counts its sockets."""
-
-    def __init__(self, handler: Handler, sockets: Sockets) -> None:
-        """Serve `handler`, counting in `sockets`."""
-        # Without handler_cancellation a stalled call would outlive the client that gave up on it.
-        super().__init__(handler, handler_cancellation=True, access_log=None)
-        self._sockets = sockets
-
-    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        """Count one more."""
-        self._sockets.now += 1
-        self._sockets.peak = max(self._sockets.peak, self._sockets.now)
-        super().connection_made(handler, transport)
-
-    def connection_lost(
-        self, handler: web.RequestHandler, exc: BaseException | None = None
-    ) -> None:
-        """Count one less."""
-        self._sockets.now -= 1
-        super().connection_lost(handler, exc)
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 _NO_JOB_NAMED: Final = success({"amount": "0.02"})
@@ -84,6 +54,7 @@ class ShortAPIServer:
         origin: str | None,
         callbacks: CallbackPost,
         callback_origin: str,
+        page: PageSite,
     ) -> None:
         """Serve this book; to be made on the loop that serves.
 
@@ -95,6 +66,7 @@ class ShortAPIServer:
             origin: The start of image URLs; None to use the Host that the client asked for.
             callbacks: Who posts the records of finished jobs.
             callback_origin: The start of image URLs in callbacks.
+            page: What people look at.
         """
         self._book = book
         self._faults = faults
@@ -103,6 +75,7 @@ class ShortAPIServer:
         self._origin = origin
         self._callbacks = callbacks
         self._callback_origin = callback_origin
+        self._page = page
         self._loop = asyncio.get_running_loop()
         self.closing = asyncio.Event()
 
@@ -112,24 +85,17 @@ class ShortAPIServer:
         on = _called(request)
         body = await request.read()
         authorized = self._authorized(request)
-        self._log.add(
-            Call(
-                on=on,
-                method=request.method,
-                path_qs=request.path_qs.replace(self._api_key, _HIDDEN),
-                at=at,
-                header_names=tuple(request.headers),
-                authorized=authorized,
-                body=body.replace(self._api_key.encode(), _HIDDEN.encode())
-                if on == "create"
-                else b"",
-            )
-        )
+        # Whoever looks at the page changes nothing: no call is logged, no fault is used up.
+        looking = self._page.is_look(request, on)
+        if not looking:
+            self._keep(request, on, at, body, authorized=authorized)
         if on == "other":
-            return await send(request, _nowhere(request), _NO_FAULT, self.closing)
-        fault = self._faults.take(on)
+            answer = self._page.answer(request) or _nowhere(request)
+            return await send(request, answer, _NO_FAULT, self.closing)
+        fault = _NO_FAULT if looking else self._faults.take(on)
         if on == "image":
-            return await self._send_image(request, fault)
+            headers = PICTURE_HEADERS if looking else _NO_HEADERS
+            return await self._send_image(request, fault, headers)
         answer = _NO_JOB_NAMED if fault.kind == "no_id" else NOTHING_DONE
         if fault.takes_effect:
             if not authorized:
@@ -146,7 +112,27 @@ class ShortAPIServer:
         """Post the records of jobs that have ended; must be called on the loop."""
         for job in self._book.ended_with_callback():
             if job.callback_url is not None:
-                self._callbacks.post(job.callback_url, record(job, self._callback_origin))
+                self._callbacks.post(
+                    job.callback_url,
+                    record(job, self._callback_origin),
+                    partial(self._book.note_callback, job.job_id),
+                )
+
+    def _keep(
+        self, request: web.BaseRequest, on: CallOn, at: float, body: bytes, *, authorized: bool
+    ) -> None:
+        shown = body.replace(self._api_key.encode(), HIDDEN.encode()) if on == "create" else b""
+        self._log.add(
+            Call(
+                on=on,
+                method=request.method,
+                path_qs=without_key(request.path_qs, self._api_key),
+                at=at,
+                header_names=tuple(request.headers),
+                authorized=authorized,
+                body=shown,
+            )
+        )
 
     def _authorized(self, request: web.BaseRequest) -> bool:
         given = request.headers.get("Authorization", "")
@@ -187,12 +173,15 @@ class ShortAPIServer:
             data["status"] = fault.word
         return success(data)
 
-    async def _send_image(self, request: web.BaseRequest, fault: Fault) -> web.StreamResponse:
+    async def _send_image(
+        self, request: web.BaseRequest, fault: Fault, headers: Mapping[str, str]
+    ) -> web.StreamResponse:
         picture = self._picture_at(request.path)
         if picture is None:
             return await send(request, _nowhere(request), fault, self.closing)
         png = await self._loop.run_in_executor(None, draw_png, picture)
-        return await send(request, Answer(png, content_type="image/png"), fault, self.closing)
+        answer = Answer(png, content_type="image/png", headers=headers)
+        return await send(request, answer, fault, self.closing)
 
     def _picture_at(self, path: str) -> Picture | None:
         parts = path.split("/")
@@ -201,7 +190,8 @@ class ShortAPIServer:
         if job is None or path not in paths:
             return None
         return Picture(
-            prompt=str(job.args["prompt"]),
+            # It is written on the picture, which people show each other.
+            prompt=without_key(str(job.args["prompt"]), self._api_key),
             aspect_ratio=str(job.args["aspect_ratio"]),
             mode=mode_of(job.args),
             index=paths.index(path),
