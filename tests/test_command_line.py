@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import errno
 import io
+import json
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ from taught_delays import teach_that_jobs_end_at_once
 
 import langchain_shortapi_flux.__main__ as command_line
 from langchain_shortapi_flux.__main__ import main
+from langchain_shortapi_flux.command_line.job_json import JSON_FIELDS
 from langchain_shortapi_flux.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
@@ -111,6 +113,16 @@ def test_follow_without_a_key_is_refused(
         (["a fox", "--num-images", "3"], "3"),
         (["a fox", "--aspect-ratio", "5:4"], "5:4"),
         (["a fox", "--timeout", "soon"], "soon"),
+        (["a fox", "--batch", "p.txt"], "give a prompt, or --follow JOB_ID, or --batch FILE"),
+        (["a fox", "--buy-unknown"], "--buy-unknown goes with --batch"),
+        (["a fox", "--ledger", "sqlite:///x.db"], "--ledger goes with --batch"),
+        (["--follow", "65f0", "--max-concurrency", "2"], "--max-concurrency goes with --batch"),
+        (["--follow", "65f0", "--budget", "1"], "--budget: following a job buys nothing"),
+        (["--batch", "p.txt", "--sandbox", "--ledger", "sqlite:///x.db"], "--ledger: no job of"),
+        (["--batch", "p.txt", "--max-concurrency", "0"], "'0': allowed are 1 to 10000"),
+        (["--batch", "p.txt", "--max-concurrency", "1000000"], "allowed are 1 to 10000"),
+        (["a fox", "--budget", "5,00"], "'5,00': allowed is USD from 0"),
+        (["a fox", "--bud", "5"], "--bud"),
     ],
 )
 def test_bad_arguments_end_with_usage(
@@ -146,6 +158,71 @@ def test_arguments_refused_before_money_is_spent(
     lines = capsys.readouterr().err.splitlines()
     assert said in lines[-1]
     assert not with_key.calls
+
+
+def test_json_without_a_key_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A script takes what it reads there for Flux's work, unless it says that it knows better."""
+    assert main(["a fox", "--json", "-o", str(tmp_path)]) == 2
+    told = capsys.readouterr()
+    assert "no key: set SHORTAPI_KEY for --json" in told.err
+    assert "--sandbox says that you mean" in told.err
+    assert (told.out, list(tmp_path.iterdir())) == ("", [])
+
+
+def test_json_of_a_prompt_and_of_a_job_that_is_followed(
+    with_key: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line on stdout, with the same fields; what goes to stderr stays."""
+    assert main(["a fox", "--num-images", "2", "--json", "-o", str(tmp_path / "a")]) == 0
+    told = capsys.readouterr()
+    said = json.loads(told.out)
+    assert list(said) == list(JSON_FIELDS)
+    assert {image["path"] for image in said["images"]} == set(map(str, tmp_path.glob("a/*.png")))
+    assert (said["prompt"], said["line"], said["cost"]) == ("a fox", None, "0.02")
+    assert said["arguments"] == {"aspect_ratio": "1:1", "num_images": 2, "performance": "dev"}
+    assert "succeeded" in told.err
+
+    assert main(["--follow", said["job_id"], "--json", "-o", str(tmp_path / "b")]) == 0
+    followed = json.loads(capsys.readouterr().out)
+    assert (followed["job_id"], followed["prompt"]) == (said["job_id"], None)
+    assert len(followed["images"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Fault("create", "refuse", info="insufficient balance"), ("not_created", "none", 0)),
+        (Fault("create", "drop_after"), ("unknown", "unknown", 0)),
+        (Fault("create", "job_fails"), ("failed", "refunded", 0)),
+        (Fault("image", "html"), ("succeeded", "charged", 1)),
+    ],
+    ids=lambda value: value.kind if isinstance(value, Fault) else "",
+)
+def test_json_of_a_failure(
+    fault: Fault,
+    said: tuple[str, str, int],
+    with_key: Sandbox,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A script learns from its line what happened, and a person from stderr, in the same words."""
+    with_key.inject(fault)
+    assert main(["a red fox", "--json", "-o", str(tmp_path)]) == 1
+    told = capsys.readouterr()
+    line = json.loads(told.out)
+    assert (line["status"], line["charge"], len(line["images"])) == said
+    assert told.err.splitlines()[-1] == f"shortapi-flux: {line['error']['message']}"
+    assert line["prompt"] == "a red fox"
+
+
+def test_a_budget_holds_for_one_prompt_too(
+    with_key: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What may cost more is not sent."""
+    assert main(["a red fox", "--budget", "0.01", "-o", str(tmp_path)]) == 1
+    assert "the job may cost 0.02 USD, and 0.01 of the budget's" in capsys.readouterr().err
+    assert not with_key.calls
+    assert main(["a red fox", "--budget", "0.02", "-o", str(tmp_path)]) == 0
 
 
 def _no_sandbox() -> NoReturn:
@@ -421,7 +498,8 @@ def test_a_closed_stderr_breaks_nothing(with_key: Sandbox, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "lines"), [(["a fox"], 0, 2), (["a fox", "--num-images", "3"], 2, 0)]
+    ("arguments", "code", "lines"),
+    [(["a fox"], 0, 2), (["a fox", "--json"], 0, 1), (["a fox", "--num-images", "3"], 2, 0)],
 )
 def test_without_a_stderr_nothing_else_is_on_stdout(
     arguments: list[str],
@@ -455,11 +533,34 @@ def test_a_stderr_that_nobody_reads_breaks_nothing(
     assert capsys.readouterr().out.splitlines()[0] == str(saved)
 
 
+class _Screen(io.StringIO):
+    """A terminal as stderr."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_one_line_is_drawn_again_and_goes(
+    with_key: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left on the screen is what it ended with."""
+    screen = _Screen()
+    monkeypatch.setattr("sys.stderr", screen)
+    assert main(["a fox", "-o", str(tmp_path)]) == 0
+    start, *drawn, end = screen.getvalue().split("\r\x1b[K")
+    assert (start, end) == ("", "")
+    assert [re.sub(r"job \w+: (\w+), .*", r"\1", line) for line in drawn] == [
+        "pending",
+        "succeeded",
+    ]
+
+
 def test_help_names_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     """Scripts rely on them, so they are documented where one looks first."""
     with pytest.raises(SystemExit) as stopped:
         main(["--help"])
     assert stopped.value.code == 0
-    text = " ".join(capsys.readouterr().out.split())
-    assert "0 pictures saved; 1 the job" in text
-    assert "2 bad arguments, or no key; 130 interrupted" in text
+    _, _, text = capsys.readouterr().out.partition("exit codes:\n")
+    codes, _, fields = text.partition("\n\n")
+    assert re.findall(r"^  (\d+) ", codes, re.MULTILINE) == ["0", "1", "2", "130"]
+    assert re.findall(r"^  (\w+) ", fields, re.MULTILINE) == list(JSON_FIELDS)

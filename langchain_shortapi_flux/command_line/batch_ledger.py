@@ -1,0 +1,117 @@
+"""Under which keys the lines of a batch are bought, and what the ledger knows of each.
+
+So a batch that was broken off goes on where it stopped. It knows nothing of how jobs are bought.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from langchain_shortapi_flux.ledger import purchase_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from langchain_shortapi_flux.job import FluxRequest
+    from langchain_shortapi_flux.ledger import Entry
+    from langchain_shortapi_flux.sql_ledger import SqlLedger
+
+
+def line_keys(requests: Sequence[FluxRequest], model: str) -> list[str]:
+    """A request key for each line: by what it asks for, and how many equal ones stand above it.
+
+    Never by its number: lines may be moved, added and taken out, and what was bought stays bought.
+
+    Args:
+        requests: With their options filled in.
+        model: Whom they are for.
+    """
+    equals: Counter[str] = Counter()
+    keys = []
+    for request in requests:
+        # Without what is unset, so that an option of a later version changes no key of today's.
+        asked = [model, request.model_dump(exclude_none=True)]
+        text = json.dumps(asked, sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        equals[digest] += 1
+        keys.append(f"batch {digest} {equals[digest]}")
+    return keys
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a ledger knows of the lines of a batch, at one moment.
+
+    Attributes:
+        entries: By the line's place in the batch; lines without one were never bought.
+        now: When it was asked, in Unix seconds.
+    """
+
+    entries: Mapping[int, Entry]
+    now: float
+
+    @property
+    def ended(self) -> list[int]:
+        """The lines whose job has ended, one way or the other."""
+        return [place for place, entry in self.entries.items() if entry.state == "ended"]
+
+    @property
+    def running(self) -> list[int]:
+        """The lines whose job was not seen to end."""
+        return [place for place, entry in self.entries.items() if entry.state == "bought"]
+
+    @property
+    def being_bought(self) -> list[int]:
+        """The lines that another run is buying, or was buying when it died."""
+        return [
+            place
+            for place, entry in self.entries.items()
+            if entry.state == "claimed" and entry.lease_ends > self.now
+        ]
+
+    @property
+    def in_doubt(self) -> list[int]:
+        """The lines that may have been charged without anybody knowing."""
+        others = {*self.ended, *self.running, *self.being_bought}
+        return [place for place in self.entries if place not in others]
+
+    @property
+    def wait(self) -> float:
+        """Seconds until nobody can be buying any more."""
+        ends = (self.entries[place].lease_ends - self.now for place in self.being_bought)
+        return max(ends, default=0.0)
+
+
+class BatchLedger:
+    """Looks up the lines of one batch.
+
+    Args:
+        ledger: Where they are kept; None where nothing outlives the command.
+        base_url: The service.
+        keys: As ``line_keys`` gives them.
+        wall: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        ledger: SqlLedger | None,
+        base_url: str,
+        keys: Sequence[str],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._ledger = ledger
+        self._places = {purchase_key(base_url, key): place for place, key in enumerate(keys)}
+        self._wall = wall
+
+    def look(self) -> Known:
+        """What is known of them now. It raises what the ledger raises."""
+        entries = () if self._ledger is None else self._ledger.entries()
+        return Known(
+            {self._places[entry.key]: entry for entry in entries if entry.key in self._places},
+            self._wall(),
+        )

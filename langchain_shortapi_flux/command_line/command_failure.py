@@ -1,0 +1,41 @@
+"""What a failure means to one who runs the command: what was charged, and what to do next.
+
+It knows that nothing outlives a sandbox of the command's own.
+"""
+
+from __future__ import annotations
+
+from langchain_shortapi_flux.command_line.terminal import EXIT_FAILED, EXIT_USAGE
+from langchain_shortapi_flux.errors import (
+    ConfigurationError,
+    DownloadFailed,
+    InvalidRequest,
+    JobTimeout,
+    NotCreated,
+    ShortAPIError,
+    UnexpectedReply,
+)
+
+SANDBOX_ENDED = "the sandbox ended with this command, and nothing was charged"
+
+
+def exit_code(error: Exception) -> int:
+    """The exit code of a command that ends with this error."""
+    refused = isinstance(error, (ConfigurationError, InvalidRequest))
+    return EXIT_USAGE if refused else EXIT_FAILED
+
+
+def failure_text(error: Exception, *, in_sandbox: bool) -> str:
+    """What went wrong, and what to do."""
+    if not isinstance(error, ShortAPIError):
+        return f"{type(error).__name__}: {error}"
+    if not in_sandbox or isinstance(error, NotCreated):
+        waits = isinstance(error, (JobTimeout, DownloadFailed))
+        return f"{error}; --follow {error.job_id} picks it up, free" if waits else str(error)
+    # The errors speak of money and of jobs that go on, and in the command's own sandbox neither is.
+    if isinstance(error, JobTimeout):
+        return f"job {error.job_id} has not ended in time; {SANDBOX_ENDED}"
+    if isinstance(error, (DownloadFailed, UnexpectedReply)):
+        return f"{error}; {SANDBOX_ENDED}"
+    named = "" if error.job_id is None else f" for job {error.job_id}"
+    return f"the sandbox gave no picture{named} ({type(error).__name__}); {SANDBOX_ENDED}"
