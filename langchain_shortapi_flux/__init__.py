@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         UnexpectedReply,
     )
     from langchain_shortapi_flux.flux_input import FluxInput
+    from langchain_shortapi_flux.flux_jobs import FluxJobs
     from langchain_shortapi_flux.get_job_tool import FluxGetJobTool
     from langchain_shortapi_flux.job import FluxImage, FluxJob, FluxRequest
     from langchain_shortapi_flux.learned_delay import learned_delays
@@ -55,6 +56,7 @@ __all__ = [
     "FluxImage",
     "FluxInput",
     "FluxJob",
+    "FluxJobs",
     "FluxProgress",
     "FluxRequest",
     "InsufficientBalance",
@@ -101,10 +103,13 @@ _MODULES = {
         "UnexpectedReply",
     ),
     "flux_input": ("FluxInput",),
+    "flux_jobs": ("FluxJobs",),
     "get_job_tool": ("FluxGetJobTool",),
     "job": ("FluxImage", "FluxJob", "FluxRequest"),
     "learned_delay": ("learned_delays",),
     "ledger": ("Ledger", "MemoryLedger"),
+    # What `%load_ext langchain_shortapi_flux` looks for.
+    "notebook_display": ("load_ipython_extension", "unload_ipython_extension"),
     "progress": ("FluxProgress",),
     "runnable": ("ShortAPIFlux",),
     "save_images": ("SaveImages",),

@@ -6,6 +6,7 @@ escaped; nothing but pictures is ever loaded: no script, no style sheet, no font
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import escape
 from math import ceil, sqrt
 from typing import TYPE_CHECKING
@@ -57,17 +58,21 @@ def gallery_html(
 ) -> str:
     """As many of the jobs as ``pictures`` are given for, below a line that counts them all."""
     shown = jobs[: len(pictures)]
+    every = [picture for looks in pictures for picture in looks]
+    common = _common_note(every) if len(every) > 1 else None
+    if common is not None:
+        pictures = [[replace(picture, note=None) for picture in looks] for looks in pictures]
     html = _grid(
         (_card(one, looks) for one, looks in zip(shown, pictures, strict=True)), _AMONG_OTHERS_EM
     )
     if left := len(jobs) - len(shown):
         html += _note(f"and {left:,} more")
-    return _page(escape(summary(jobs)), html)
+    return _page(escape(summary(jobs)) + _note(common), html)
 
 
 def _page(words: str, shown: str) -> str:
     above = f'<div style="{_SMALL};margin:0 0 .6em">{words}</div>'
-    return f'<div style="margin:.25em 0">{above}{shown}</div>'
+    return f'<div style="margin:.5em 0">{above}{shown}</div>'
 
 
 def _card(one: FluxJob | BaseException, pictures: Sequence[ShownPicture]) -> str:
@@ -122,11 +127,13 @@ def _image(picture: ShownPicture, alt: str, ratio: tuple[int, int]) -> str:
     unstyled = picture.size or (_UNSTYLED_WIDTH_PX, round(_UNSTYLED_WIDTH_PX * down / across))
     # What is in the page already has nothing to wait for.
     lazy = 'loading="lazy" ' if picture.link == picture.source else ""
+    # A thumbnail is never blown up.
+    widest = "" if picture.size is None else f"max-width:{across}px;"
     # The box has the picture's shape before it is there, so that the page does not jump.
     html = (
         f'<img src="{escape(picture.source)}" alt="{escape(alt)}" width="{unstyled[0]}" '
         f'height="{unstyled[1]}" {lazy}referrerpolicy="no-referrer" style="{_SMALL};display:block;'
-        f"width:100%;height:auto;aspect-ratio:{across}/{down};object-fit:contain;margin:0;"
+        f"width:100%;{widest}height:auto;aspect-ratio:{across}/{down};object-fit:contain;margin:0;"
         f'border-radius:6px;box-shadow:0 0 0 1px {_EDGE};background:{_TINT.format(5)}">'
     )
     if picture.link is None:

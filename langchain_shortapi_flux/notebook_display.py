@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any
 
-from typing_extensions import override
-
+from langchain_shortapi_flux.flux_jobs import FluxJobs
 from langchain_shortapi_flux.job import FluxImage, FluxJob
 from langchain_shortapi_flux.job_html import gallery_html, job_html
 from langchain_shortapi_flux.job_words import job_text, jobs_text
@@ -24,11 +23,12 @@ if TYPE_CHECKING:
 __all__ = [
     "EMBED_WIDTH_PX",
     "GALLERY_JOBS_MAX",
-    "FluxJobs",
     "display_job",
     "display_jobs",
     "gallery_mimebundle",
     "job_mimebundle",
+    "load_ipython_extension",
+    "unload_ipython_extension",
 ]
 
 MimeBundle = dict[str, str]
@@ -54,43 +54,6 @@ def gallery_mimebundle(jobs: Sequence[FluxJob | BaseException]) -> MimeBundle:
     At most ``GALLERY_JOBS_MAX`` are shown; the line above them counts all.
     """
     return _gallery_bundle(jobs, [_look(one, linked) for one in jobs[:GALLERY_JOBS_MAX]])
-
-
-class FluxJobs(list[FluxJob]):
-    """What ``batch`` gives: a list like any other, which a notebook shows as one gallery.
-
-    With ``return_exceptions=True`` it holds the errors in their places, as in LangChain.
-    """
-
-    @overload
-    def __getitem__(self, index: SupportsIndex) -> FluxJob: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> FluxJobs: ...
-
-    @override
-    def __getitem__(self, index: SupportsIndex | slice) -> FluxJob | FluxJobs:
-        """One job, or a part of the gallery."""
-        if isinstance(index, slice):
-            return FluxJobs(super().__getitem__(index))
-        return super().__getitem__(index)
-
-    def display(
-        self,
-        *,
-        embed: bool = False,
-        max_width_px: int | None = EMBED_WIDTH_PX,
-        fetch: Fetch | None = None,
-    ) -> None:
-        """Show the gallery; as ``display_job``."""
-        display_jobs(self, embed=embed, max_width_px=max_width_px, fetch=fetch)
-
-    def _repr_mimebundle_(self, **_: object) -> MimeBundle:
-        return gallery_mimebundle(self)
-
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: FBT001, ARG002 - IPython's
-        # Without it IPython prints a list's items one after another instead of the bundle's text.
-        printer.text(gallery_mimebundle(self)["text/plain"])
 
 
 def display_job(
@@ -130,6 +93,26 @@ def display_jobs(
     _display(shown, lambda looks: _gallery_bundle(jobs, looks), embed, max_width_px, fetch)
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext langchain_shortapi_flux``: the notebook keeps the pictures that it shows.
+
+    From then on a job, or what a batch gave, that is the last line of a cell is shown as
+    ``display(embed=True)`` shows it. Without it such a cell has URLs, which are temporary.
+    """
+    kept = shell.display_formatter.mimebundle_formatter
+    kept.for_type(FluxJob, lambda job: _job_bundle(job, _kept([job], EMBED_WIDTH_PX)))
+    kept.for_type(
+        FluxJobs,
+        lambda jobs: _gallery_bundle(jobs, _kept(jobs[:GALLERY_JOBS_MAX], EMBED_WIDTH_PX)),
+    )
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """``%unload_ext langchain_shortapi_flux``: pictures are shown by their URLs again."""
+    for shown in (FluxJob, FluxJobs):
+        shell.display_formatter.mimebundle_formatter.pop(shown, None)
+
+
 def _display(
     shown: Sequence[FluxJob | BaseException],
     bundle: Callable[[Looks], MimeBundle],
@@ -147,14 +130,19 @@ def _display(
     if ipython is None or ipython.get_ipython() is None:
         sys.stdout.write(bundle([_look(one, linked) for one in shown])["text/plain"] + "\n")
         return
-    if not embed:
-        looks = [_look(one, linked) for one in shown]
-    else:
-        look = embedder(fetch or FluxImage.download, max_width_px)
-        with ThreadPoolExecutor(FETCHES_AT_ONCE) as pool:
-            asked = [[pool.submit(look, image) for image in _images(one)] for one in shown]
-            looks = [[picture.result() for picture in pictures] for pictures in asked]
+    looks = _kept(shown, max_width_px, fetch) if embed else [_look(one, linked) for one in shown]
     ipython.display.display(bundle(looks), raw=True)
+
+
+def _kept(
+    shown: Sequence[FluxJob | BaseException],
+    max_width_px: int | None,
+    fetch: Fetch | None = None,
+) -> Looks:
+    look = embedder(fetch or FluxImage.download, max_width_px)
+    with ThreadPoolExecutor(FETCHES_AT_ONCE) as pool:
+        asked = [[pool.submit(look, image) for image in _images(one)] for one in shown]
+        return [[picture.result() for picture in pictures] for pictures in asked]
 
 
 def _job_bundle(job: FluxJob, looks: Looks) -> MimeBundle:

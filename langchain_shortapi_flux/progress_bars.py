@@ -24,6 +24,8 @@ _COUNT_FORMAT = "{n_fmt} done, {desc} [{elapsed}]{bar}"
 _BATCH_FORMAT = "{n_fmt}/{total_fmt} |{bar}| {desc} [{elapsed}]"
 _NOT_YET_SECONDS = 1e-9
 """Keeps a new bar from being drawn before it is known here, and can be closed if that fails."""
+_KEPT_COLUMNS = 72
+"""How wide a bar is that a notebook keeps as text."""
 
 
 class Bars:
@@ -164,6 +166,8 @@ def _bar_class() -> Any:
         """A bar of tqdm's that hurts nobody where it fails."""
 
         monitor_interval = 0  # no thread that outlives the bars
+        _place: Any = None
+        """Where a notebook shows it."""
 
         def refresh(self, *_: object, **__: object) -> object:
             """Draw it now."""
@@ -174,8 +178,24 @@ def _bar_class() -> Any:
 
         def appear(self) -> None:
             """Draw it for the first time."""
+            if (widget := getattr(self, "container", None)) is not None:
+                if self.total is None:  # no share of anything, only words
+                    widget.children[1].layout.display = "none"
+                self._place = import_module("IPython.display").display(widget, display_id=True)
+                self.displayed = True
             self.refresh()
             self.delay = 0
+
+        def close(self) -> None:
+            """Close it. What stays in a notebook is its last line: a kept widget shows nothing."""
+            super().close()
+            place, self._place = self._place, None
+            if place is not None:
+                place.update({"text/plain": self._last_line()} if self.leave else {}, raw=True)
+
+        def _last_line(self) -> str:
+            drawn = {**self.format_dict, "ncols": _KEPT_COLUMNS, "ascii": False}
+            return str(self.format_meter(**drawn)).rstrip()
 
         def vanish(self) -> None:
             """Close it and leave nothing behind."""

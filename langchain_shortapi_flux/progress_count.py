@@ -89,7 +89,7 @@ class Spent:
         bought_now = (event["status"], charge, event["queries"]) == ("pending", "charged", 0)
         if not bought_now and job_id not in self._by_job:
             return
-        cost, refunded = event["cost"], event.get("refunded")
+        cost, refunded = event["cost"], event["refunded"]
         usd = None
         if cost is not None:
             usd = net_cost(charge, Decimal(cost), None if refunded is None else Decimal(refunded))

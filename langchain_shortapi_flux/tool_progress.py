@@ -39,6 +39,8 @@ class ProgressEvent(TypedDict):
     charge: Charge
     cost: str | None
     """USD as a decimal string, as the service reports it."""
+    refunded: str | None
+    """USD given back, as a decimal string, as the service reports it."""
     queries: int
     elapsed: float
     """Seconds."""
@@ -55,6 +57,7 @@ def progress_event(job: FluxJob, tool_call_id: str | None) -> ProgressEvent:
         "status": job.status,
         "charge": job.charge,
         "cost": None if job.cost is None else str(job.cost),
+        "refunded": None if job.refunded is None else str(job.refunded),
         "queries": job.queries,
         "elapsed": round(job.elapsed, 3),
         "images": [image.url for image in job.images],

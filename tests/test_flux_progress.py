@@ -9,13 +9,17 @@ import re
 import subprocess
 import sys
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from decimal import Decimal
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, cast
 from uuid import uuid4
 
 import pytest
+from IPython.core.displaypub import CapturingDisplayPublisher
+from IPython.core.interactiveshell import InteractiveShell
 from langchain.agents import create_agent
 from langchain_core.callbacks import (
     AsyncCallbackHandler,
@@ -28,6 +32,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_core.runnables.config import set_config_context
 from quick_flux import QUICK_POLL, QUICK_RETRY
 from scripted_model import ScriptedModel, tool_call
+from traitlets.config import Config
 from typing_extensions import override
 
 from langchain_shortapi_flux import (
@@ -214,6 +219,20 @@ def test_prompts_may_be_kept_out(sandbox: Sandbox, terminal: _Terminal) -> None:
 # --- batches ------------------------------------------------------------------------------------
 
 
+@contextmanager
+def _in_a_notebook() -> Iterator[list[dict[str, Any]]]:
+    """What is shown below a cell, in the order in which it is sent there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # IPython's own
+        settings = Config()
+        settings.HistoryManager.enabled = False
+        shell = InteractiveShell.instance(config=settings)
+    publisher: Any = cast("Any", CapturingDisplayPublisher)()
+    shell.display_pub = publisher
+    yield publisher.outputs
+    InteractiveShell.clear_instance()
+
+
 @BOTH_WAYS
 async def test_a_batch_has_a_bar_that_counts_its_jobs_and_their_money(
     way: str, sandbox: Sandbox, terminal: _Terminal
@@ -241,6 +260,38 @@ async def test_a_batch_has_a_bar_that_counts_its_jobs_and_their_money(
     assert terminal.screen == terminal.lines[-1:]
     assert terminal.getvalue().count("\x1b[A" * 3) == 0, "never more than two bars below it"
     assert len(made) == 3, "each is handed on: a notebook keeps every widget"
+
+
+def test_what_a_notebook_keeps_of_widgets_is_the_last_line(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opened again, a widget shows nothing; and what was closed should leave nothing behind."""
+    monkeypatch.setattr("tqdm.auto.tqdm", import_module("tqdm.notebook").tqdm)
+    sandbox.inject(Fault("create", "job_fails"))
+    progress, widgets = FluxProgress(job_bars=2, refresh_seconds=0.0), []
+    make_bar = progress._bars._bar_class
+
+    def bar(**options: Any) -> Any:
+        made = make_bar(**options)
+        widgets.append(made.container)
+        return made
+
+    progress._bars._bar_class = bar
+    flux, prompts = _flux(sandbox), ["fox 0", "fox 1", "fox 2"]
+    with _in_a_notebook() as published:
+        flux.batch(prompts, _config(progress, max_concurrency=2), return_exceptions=True)
+    kept: dict[str, dict[str, str]] = {}
+    for message in published:
+        assert message["update"] == (message["transient"]["display_id"] in kept)
+        kept[message["transient"]["display_id"]] = message["data"]
+    assert "application/vnd.jupyter.widget-view+json" in published[0]["data"]
+    hidden = [widget.children[1].layout.display for widget in widgets]
+    assert hidden == [None, "none", "none"], "what has no share to show has words alone"
+    (last,) = [data for data in kept.values() if data]
+    assert len(kept) == 3
+    assert list(last) == ["text/plain"]
+    assert re.fullmatch(r"3/3 \|█+\| 1 failed, 0\.04 USD \[\d\d:\d\d\]", last["text/plain"])
+    assert len(last["text/plain"]) == 72
 
 
 async def test_jobs_at_once_are_counted_without_being_announced(
@@ -470,7 +521,7 @@ async def test_a_job_that_was_bought_before_costs_nothing_again(
 
 def _event(**known: Any) -> dict[str, Any]:
     pending = {"status": "pending", "charge": "charged", "cost": "0.02", "queries": 0}
-    return {"job_id": "1", "elapsed": 0.0, **pending, **known}
+    return {"job_id": "1", "elapsed": 0.0, "refunded": None, **pending, **known}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import copy
+import pickle
 import re
 import subprocess
 import sys
@@ -24,6 +26,7 @@ from langchain_shortapi_flux import (
     DownloadFailed,
     FluxImage,
     FluxJob,
+    FluxJobs,
     FluxRequest,
     InsufficientBalance,
     JobTimeout,
@@ -31,7 +34,6 @@ from langchain_shortapi_flux import (
 )
 from langchain_shortapi_flux.notebook_display import (
     GALLERY_JOBS_MAX,
-    FluxJobs,
     display_job,
     display_jobs,
     gallery_mimebundle,
@@ -383,6 +385,9 @@ def test_the_jobs_of_a_batch_are_a_list_like_any_other() -> None:
     part = jobs[:1]
     assert isinstance(part, FluxJobs)
     assert part == [JOB]
+    for again in (pickle.loads(pickle.dumps(jobs)), copy.copy(jobs), copy.deepcopy(jobs)):
+        assert type(again) is FluxJobs
+        assert again == jobs
 
 
 # --- in a notebook ------------------------------------------------------------------------------
@@ -440,6 +445,47 @@ def test_embedded_pictures_outlive_their_urls(
         assert len(content) < 20_000
     assert page.text.count("thumbnail, 120 by 80 px of 1248 by 832") == 1
     assert page.links == [image.url for image in job.images]
+
+
+def test_a_notebook_may_keep_every_picture_that_it_shows(
+    shown: Shown, sandbox: Sandbox, flux: ShortAPIFlux
+) -> None:
+    """One line at its beginning, and galleries hold bytes; another, and they have URLs again."""
+    shell: Any = InteractiveShell.instance()
+    job = flux.invoke("a red fox")
+    jobs = FluxJobs([job, job])
+    shell.extension_manager.load_extension("langchain_shortapi_flux")
+    kept = [shell.display_formatter.format(one)[0] for one in (job, jobs)]
+    shell.extension_manager.unload_extension("langchain_shortapi_flux")
+    by_url = [shell.display_formatter.format(one)[0] for one in (job, jobs)]
+    assert by_url == [job_mimebundle(job), gallery_mimebundle(jobs)]
+    assert [bundle["text/plain"] for bundle in kept] == [bundle["text/plain"] for bundle in by_url]
+    for bundle, count in zip(kept, (1, 2), strict=True):
+        pictures = _Page(bundle["text/html"]).pictures
+        assert [picture["width"] for picture in pictures] == ["512"] * count
+        assert all(picture["src"].startswith("data:image/jpeg;base64,") for picture in pictures)
+
+
+def test_what_is_to_be_said_of_all_pictures_is_said_once(shown: Shown) -> None:
+    """Six times the same line is noise; where one differs, each has its own."""
+    urls = [JOB, JOB.model_copy(update={"images": (FluxImage(url=f"{URL}?other"),)})]
+
+    def page(contents: list[bytes]) -> _Page:
+        left = dict(zip((URL, f"{URL}?other"), contents, strict=True))
+        bundle = shown(lambda: display_jobs(urls, embed=True, fetch=lambda one: left[one.url]))
+        return _Page(bundle["text/html"])
+
+    large, wide = _picture(600, 300), _picture(600, 200)
+    assert page([large, large]).text.count("thumbnail, ") == 1
+    assert page([large, wide]).text.count("thumbnail, ") == 2
+    assert page([large, _SMALL]).text.count("thumbnail, ") == 1
+
+
+def test_a_thumbnail_is_never_blown_up(shown: Shown) -> None:
+    """Its box ends where its pixels do; a picture by its URL fills its box."""
+    bundle = shown(lambda: display_job(JOB, embed=True, fetch=lambda _: _SMALL))
+    assert "max-width:64px;" in _Page(bundle["text/html"]).pictures[0]["style"]
+    assert "max-width" not in _page(JOB).pictures[0]["style"]
 
 
 _SMALL = _picture(64, 48)
@@ -567,8 +613,8 @@ def test_where_ipython_is_imported_and_no_notebook_runs_jobs_are_text(
 
 _NO_NOTEBOOK = """
 import sys
-from langchain_shortapi_flux import FluxImage, FluxJob
-from langchain_shortapi_flux.notebook_display import display_job, display_jobs, FluxJobs
+from langchain_shortapi_flux import FluxImage, FluxJob, FluxJobs
+from langchain_shortapi_flux.notebook_display import display_job
 
 job = FluxJob(job_id="6b03", status="succeeded", images=(FluxImage(url="https://x.example/a"),))
 display_job(job, embed=True)

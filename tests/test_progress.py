@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import pytest
@@ -16,9 +17,9 @@ from quick_flux import flux_on
 from scripted_model import ScriptedModel
 from typing_extensions import TypedDict, override
 
-from langchain_shortapi_flux import ShortAPIFlux, ShortAPIFluxTool, ShortAPIFluxToolkit
+from langchain_shortapi_flux import FluxJob, ShortAPIFlux, ShortAPIFluxTool, ShortAPIFluxToolkit
 from langchain_shortapi_flux.sandbox import Fault, Sandbox
-from langchain_shortapi_flux.tool_progress import PROGRESS_EVENT, ProgressEvent
+from langchain_shortapi_flux.tool_progress import PROGRESS_EVENT, ProgressEvent, progress_event
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -163,6 +164,9 @@ async def test_the_failure_of_a_job_is_told_too(
     assert heard["custom"] == heard["tools"] == heard["handler"]
     assert [event["status"] for event in heard["custom"]] == ["pending", "failed"]
     assert heard["custom"][-1]["charge"] == answers["call-1"].artifact["charge"] == "refunded"
+    for events in (heard["custom"], heard["tools"], heard["handler"]):
+        told = [(event["cost"], event["refunded"]) for event in events]
+        assert told == [("0.02", None), ("0.02", "0.02")]
 
 
 @BOTH_WAYS
@@ -180,6 +184,19 @@ async def test_a_look_that_waits_tells_its_progress(
     assert {(event["tool_call_id"], event["job_id"]) for event in events} == {("look-1", job_id)}
     for event in events:
         _check_payload(event)
+
+
+@pytest.mark.parametrize(
+    ("refunded", "told"), [(None, None), (Decimal(0), "0"), (Decimal("0.005"), "0.005")]
+)
+def test_what_was_given_back_is_told_as_the_service_reports_it(
+    refunded: Decimal | None, told: str | None
+) -> None:
+    """It may be a part of the cost, and none is not the same as unreported."""
+    known: Any = {"cost": Decimal("0.020"), "refunded": refunded}
+    event = progress_event(FluxJob(job_id="6b03", status="failed", **known), None)
+    assert (event["cost"], event["refunded"]) == ("0.020", told)
+    _check_payload(event)
 
 
 class _State(TypedDict, total=False):

@@ -20,6 +20,7 @@ PUBLIC: dict[str, list[str]] = {
         "FluxImage",
         "FluxInput",
         "FluxJob",
+        "FluxJobs",
         "FluxProgress",
         "FluxRequest",
         "InsufficientBalance",
