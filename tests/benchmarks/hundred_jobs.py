@@ -9,55 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-import subprocess
 import sys
 import threading
 import time
-from typing import Self
 
 import aiohttp
+from sandbox_process import LONGEST, SHORTEST, SandboxProcess
 
 from langchain_shortapi_flux import PollPolicy, ShortAPIFlux
 
 JOBS = 100
-SHORTEST, LONGEST = 3.0, 5.0
-SERVER = f"""
-import random, sys
-from langchain_shortapi_flux.sandbox import Sandbox
-dice, durations = random.Random(7), []
-def seconds(mode):
-    durations.append(dice.uniform({SHORTEST}, {LONGEST}))
-    return durations[-1]
-with Sandbox(balance="1000", job_seconds=seconds) as sandbox:
-    print(sandbox.base_url, sandbox.api_key, flush=True)
-    sys.stdin.readline()
-    print(len(sandbox.charges), sandbox.peak_connections, max(durations), flush=True)
-"""
 
 
-class Server:
-    """A sandbox in a process of its own."""
-
-    def __enter__(self) -> Self:
-        """Start it and read where it listens."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", SERVER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stdout
-        self.base_url, self.api_key = self._process.stdout.readline().split()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop it and read its books."""
-        out, _err = self._process.communicate("\n")
-        charges, sockets, slowest = out.split()
-        self.charges, self.peak_sockets, self.slowest = int(charges), int(sockets), float(slowest)
-
-
-async def through_the_pack(server: Server, count: int) -> list[int]:
+async def through_the_pack(server: SandboxProcess, count: int) -> list[int]:
     """Queries of each job, through ``ainvoke``."""
     flux = ShortAPIFlux(base_url=server.base_url, api_key=server.api_key)
 
@@ -67,7 +31,7 @@ async def through_the_pack(server: Server, count: int) -> list[int]:
     return await asyncio.gather(*map(one, range(count)))
 
 
-async def through_bare_aiohttp(server: Server, count: int) -> list[int]:
+async def through_bare_aiohttp(server: SandboxProcess, count: int) -> list[int]:
     """The same calls on the same schedule, with nothing around them."""
     poll, headers = PollPolicy(), {"Authorization": f"Bearer {server.api_key}"}
     async with aiohttp.ClientSession(
@@ -103,7 +67,7 @@ def main() -> None:
         f"{'threads':>9}{'sockets':>9}{'charges':>9}"
     )
     for name, run in (("bare aiohttp", through_bare_aiohttp), ("ainvoke", through_the_pack)):
-        with Server() as server:
+        with SandboxProcess() as server:
             wall, cpu = time.monotonic(), time.process_time()
             jobs = asyncio.run(run(server, count))
             wall, cpu = time.monotonic() - wall, time.process_time() - cpu
