@@ -72,7 +72,7 @@ class AnsweringTool(BaseTool):
     """What to do after a failure, for a tool that does not buy; None takes the error's own."""
 
     # As in ShortAPIFlux, whose fields may be given here as a dict.
-    model_config = ConfigDict(hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True, defer_build=True)
 
     flux: ShortAPIFlux = Field(default_factory=ShortAPIFlux)
     """Whose service, key, ledger and budget are used."""
@@ -99,7 +99,12 @@ class AnsweringTool(BaseTool):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As in LangChain; a failure becomes an answer (see the class)."""
+        """As in LangChain; a failure becomes an answer (see the class).
+
+        Raises:
+            ShortAPIError: With ``handle_tool_error=False`` alone.
+            pydantic.ValidationError: With ``handle_validation_error=False`` alone.
+        """
         with _answering(input) as call:
             try:
                 return super().invoke(input, config, **kwargs)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from langchain_core.runnables.config import get_config_list
 
 from langchain_shortapi_flux.errors import Charge, ShortAPIError
+from langchain_shortapi_flux.flux_jobs import FluxJobs
 from langchain_shortapi_flux.run_progress import BatchSize, current_batch
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class Batch:
         self._seen: dict[int, FluxJob] = {}
         self._outcomes: dict[int, FluxJob | Exception] = {}
 
-    async def run(self, *, return_exceptions: bool) -> list[Any]:
+    async def run(self, *, return_exceptions: bool) -> FluxJobs:
         """Every outcome in input order, once all have settled.
 
         Raises:
@@ -133,7 +134,8 @@ class Batch:
         """
         async for _ in self.as_completed(return_exceptions=return_exceptions):
             pass
-        return [self._outcomes[index] for index in range(len(self._inputs))]
+        outcomes: list[Any] = [self._outcomes[index] for index in range(len(self._inputs))]
+        return FluxJobs(outcomes)
 
     async def as_completed(
         self, *, return_exceptions: bool

@@ -1,7 +1,7 @@
-"""Who and where: key, base URL, timeouts, proxy, CA bundle, User-Agent, and the environment.
+"""How a service is reached: headers, timeouts, proxy, CA bundle, User-Agent, and hiding the key.
 
-The one place that reads the environment and that knows the key in clear. It knows nothing of jobs
-and makes no request; both drivers take from it what they need, so that they mean the same by HTTP.
+It knows nothing of jobs and makes no request; both drivers take from it what they need, so that
+they mean the same by HTTP. ``account`` says which service, and whose key.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import SecretStr
 
+from langchain_shortapi_flux.account import KEY_VARIABLES
 from langchain_shortapi_flux.errors import ConfigurationError
 from langchain_shortapi_flux.loopback import is_loopback
 from langchain_shortapi_flux.version import __version__
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 
     from langchain_shortapi_flux.http_acts import HttpReply
 
-DEFAULT_BASE_URL = "https://api.shortapi.ai"
-KEY_VARIABLES = ("SHORTAPI_KEY", "SHORTAPI_API_KEY")
-"""The official page's name first; many applications use the second."""
-BASE_URL_VARIABLE = "SHORTAPI_BASE_URL"
 CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 CONNECT_TIMEOUT_SECONDS = 10.0
 READ_TIMEOUT_SECONDS = 30.0
@@ -41,7 +38,6 @@ REPLY_LIMIT_BYTES = 64 * 2**20
 """A longer reply of the job API is cut off and counts as unusable."""
 HEADERS_READ = ("location", "retry-after", "date")
 """The headers of a reply that mean something to anyone here."""
-_DEFAULT_PORTS = {"https": "443", "http": "80"}
 USER_AGENT = f"langchain-shortapi-flux/{__version__}"
 HIDDEN = b"[key]"
 SHORTEST_HIDDEN_KEY = 6
@@ -178,81 +174,6 @@ def _shared(
 def ca_bundle_from_environment() -> str | None:
     """The file of certificate authorities that the environment names, if it does."""
     return next((path for name in CA_VARIABLES if (path := os.environ.get(name))), None)
-
-
-def key_from_environment(environment: Mapping[str, str] | None = None) -> SecretStr | None:
-    """The key from ``SHORTAPI_KEY``, then ``SHORTAPI_API_KEY``; blank counts as unset."""
-    values = environment if environment is not None else os.environ
-    for name in KEY_VARIABLES:
-        if key := read_key(values.get(name)):
-            return key
-    return None
-
-
-def read_key(value: str | SecretStr | None) -> SecretStr | None:
-    """A key as pasted: spaces around it and a leading ``Bearer`` go; None where nothing is left."""
-    text = value.get_secret_value() if isinstance(value, SecretStr) else value or ""
-    text = re.sub(r"^bearer\s+", "", text.strip(), flags=re.IGNORECASE).strip()
-    return SecretStr(text) if text else None
-
-
-def base_url_from_environment() -> str:
-    """``SHORTAPI_BASE_URL``, or the official host."""
-    return os.environ.get(BASE_URL_VARIABLE, "").strip() or DEFAULT_BASE_URL
-
-
-def read_base_url(value: str) -> str:
-    """A base URL as people write it, brought to one form: no slash at the end, no ``/api/v1``.
-
-    Raises:
-        ValueError: It is no https URL (http is for this machine only), or it holds a user name,
-            a query or a fragment.
-    """
-    text = value.strip()
-    try:
-        parts = urlsplit(text)
-        host, _port = parts.hostname, parts.port
-    except ValueError:
-        host, parts = None, urlsplit("")
-    if not host or parts.scheme not in ("http", "https") or re.search(r"[\s\x00-\x1f\\]", text):
-        raise ValueError("base_url must be a URL such as https://api.shortapi.ai")
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError("base_url must hold no user name, password, query or fragment")
-    if parts.scheme == "http" and not is_loopback(host):
-        raise ValueError(
-            f"base_url must be https: the key would travel in clear to {host} (http is for "
-            "this machine only, such as http://127.0.0.1:8787)"
-        )
-    path = re.sub(r"(/api)?/v1$", "", parts.path.rstrip("/")).rstrip("/")
-    # One spelling for one service: the ledger's keys begin with it.
-    place = re.sub(rf":(?:{_DEFAULT_PORTS[parts.scheme]})?$", "", parts.netloc.lower())
-    place = re.sub(r"(?<=[a-z0-9])\.(?=:|$)", "", place)
-    return f"{parts.scheme}://{place}{path}"
-
-
-def read_callback_url(value: str | None) -> str | None:
-    """A callback URL as given; blank counts as unset.
-
-    Raises:
-        ValueError: It is no http or https URL.
-    """
-    text = (value or "").strip()
-    if not text:
-        return None
-    try:
-        text.encode()  # a lone surrogate could not be sent
-        parts = urlsplit(text)
-        host = parts.hostname
-    except ValueError:
-        host, parts = None, urlsplit("")
-    if not host or parts.scheme not in ("http", "https"):
-        raise ValueError("callback_url must be an http or https URL that accepts POST")
-    return text
-
-
-def runs_here(base_url: str) -> bool:
-    """Whether the service at this base URL runs on this machine."""
-    return is_loopback(urlsplit(base_url).hostname or "")
 
 
 def proxy_for(url: str) -> SecretStr | None:

@@ -5,6 +5,7 @@ It joins what LangChain hands over, the Runnable's settings and the flows. No I/
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from dataclasses import replace
@@ -13,12 +14,12 @@ from uuid import uuid4
 
 from langchain_core.runnables.config import var_child_runnable_config
 
-from langchain_shortapi_flux.connection import runs_here
+from langchain_shortapi_flux.account import runs_here
 from langchain_shortapi_flux.errors import InvalidRequest
 from langchain_shortapi_flux.flow_steps import Circumstances, JobFlow, Order
 from langchain_shortapi_flux.follow_flow import follow_job, look_at_job
 from langchain_shortapi_flux.input_reading import read_input
-from langchain_shortapi_flux.job import FluxJob, Repeat
+from langchain_shortapi_flux.job import FluxJob, Repeat, shown
 from langchain_shortapi_flux.learned_delay import learned_delays
 from langchain_shortapi_flux.ledger import purchase_key, request_digest
 from langchain_shortapi_flux.pace import pace_of
@@ -99,7 +100,13 @@ def look_flow(flux: Settings, job: str | FluxJob) -> JobFlow:
 
 
 def follow_flow(flux: Settings, job: str | FluxJob, max_wait: float | None) -> JobFlow:
-    """Follow a job bought earlier."""
+    """Follow a job bought earlier.
+
+    Raises:
+        InvalidRequest: ``job`` or ``max_wait`` is none.
+    """
+    if max_wait is not None and not _is_time(max_wait):
+        raise InvalidRequest(f"max_wait={shown(max_wait)}: allowed are seconds above 0, and None")
     return follow_job(_known(flux, job), _circumstances(flux, max_wait), bought_now=False)
 
 
@@ -124,6 +131,10 @@ def _order(
         prompt=order.request.prompt,
     )
     return order, purchase, named, here
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, (int, float)) and value is not True and 0 < value < math.inf
 
 
 def _known(flux: Settings, job: object) -> FluxJob:

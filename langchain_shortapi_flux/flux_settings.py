@@ -12,10 +12,8 @@ from langchain_core.runnables import RunnableSerializable
 from pydantic import ConfigDict, Field, SecretStr, SkipValidation, field_validator
 from typing_extensions import override
 
-from langchain_shortapi_flux.connection import (
-    Connection,
+from langchain_shortapi_flux.account import (
     base_url_from_environment,
-    connect,
     key_from_environment,
     read_base_url,
     read_callback_url,
@@ -42,6 +40,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables.utils import AnyConfigurableField
 
     from langchain_shortapi_flux.callback import CallbackReceiver
+    from langchain_shortapi_flux.connection import Connection
     from langchain_shortapi_flux.ledger import Ledger, MemoryLedger
     from langchain_shortapi_flux.spending import Budget
 
@@ -80,7 +79,7 @@ class FluxSettings(RunnableSerializable[FluxInput, FluxJob]):
     """The service. Default: ``SHORTAPI_BASE_URL``, else the official host. With or without a slash,
     ``/v1`` or ``/api/v1`` at its end; plain http only to this machine."""
     model: Annotated[str, Field(min_length=1)] = FLUX_MODEL
-    """The service's model id."""
+    """The service's model id, as on the official page."""
     aspect_ratio: AspectRatio = "1:1"
     """For requests that leave it unset."""
     num_images: ImageCount = 1
@@ -89,19 +88,21 @@ class FluxSettings(RunnableSerializable[FluxInput, FluxJob]):
     """For requests that leave it unset: ``schnell``, or ``dev`` at about ten times the price."""
     timeout: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 300.0
     """Seconds for a whole job, from the call to the pictures' URLs."""
-    poll: PollPolicy = PollPolicy()
+    poll: PollPolicy = Field(default_factory=PollPolicy)
     """When a running job is queried."""
-    retry: RetryLimits = RetryLimits()
+    retry: RetryLimits = Field(default_factory=RetryLimits)
     """How often and how patiently calls are repeated where that is safe."""
     max_connections: Annotated[int, Field(ge=1, le=10_000)] = 64
     """Sockets open to the service at a time, at most, per event loop."""
     max_queries_per_second: Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)] = (
         QUERIES_PER_SECOND
     )
-    """Queries to the service per second, at most, by everything in this process. HTTP 429 holds
-    all of it back for a while and halves the speed, which recovers within half a minute."""
+    """Queries to the service per second, at most, by everything in this process: of several numbers
+    for one base URL the lowest in use holds. HTTP 429 holds all of it back for a while and halves
+    the speed, which recovers within half a minute."""
     rate_limiter: BaseRateLimiter | None = Field(default=None, exclude=True, repr=False)
-    """Asked once before each create is sent, never before a query; see langchain-core."""
+    """One of langchain-core's, asked once before each create is sent, never before a query, and
+    waited for until the deadline; blocking code looks for a turn at the limiter's own pace."""
     budget: SkipValidation[BudgetField | None] = Field(default=None, exclude=True)
     """What jobs may cost together, shared with whoever has the same ``Budget``; None: no bound."""
     callback_receiver: SkipValidation[ReceiverField | None] = Field(
@@ -109,7 +110,8 @@ class FluxSettings(RunnableSerializable[FluxInput, FluxJob]):
     )
     """Who is called by the service when a job has ended, so that it is queried at once."""
     callback_url: str | None = None
-    """Where the service POSTs the finished record, if set. Configuration only, no tool argument."""
+    """Where the service POSTs the finished record (so the official pages), if set. Configuration
+    only, no tool argument."""
 
     ledger: SkipValidation[LedgerField] = Field(
         default_factory=_memory_ledger, exclude=True, repr=False
@@ -171,14 +173,25 @@ class FluxSettings(RunnableSerializable[FluxInput, FluxJob]):
     __hash__ = None  # type: ignore[assignment]
 
     def connection(self) -> Connection:
-        """How to reach the service with these settings."""
+        """How to reach the service with these settings.
+
+        Raises:
+            ConfigurationError: There is no key, or the key or the environment's proxy or CA bundle
+                cannot be used.
+        """
+        from langchain_shortapi_flux.connection import connect  # noqa: PLC0415 - on first use
+
         return connect(self.base_url, self.api_key, self.max_connections)
 
     @override
     def configurable_fields(
         self, **kwargs: AnyConfigurableField
     ) -> RunnableSerializable[FluxInput, FluxJob]:
-        """As in LangChain. The key cannot be one: its value would show in traces."""
+        """As in LangChain. The key cannot be one: its value would show in traces.
+
+        Raises:
+            ConfigurationError: ``api_key`` is among them.
+        """
         if "api_key" in kwargs:
             raise ConfigurationError(
                 "api_key cannot be a configurable field: LangChain copies configurable values to "
@@ -191,21 +204,33 @@ class FluxSettings(RunnableSerializable[FluxInput, FluxJob]):
     @classmethod
     @override
     def is_lc_serializable(cls) -> bool:
+        """Yes: ``dumpd`` and ``load`` round-trip."""
         return True
 
     @property
     @override
     def lc_secrets(self) -> dict[str, str]:
+        """The key is dumped as the name of the variable that holds it."""
         return {"api_key": "SHORTAPI_KEY"}
 
     @override
     def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
-        """Policies go out as plain JSON, so that ``load`` needs to allow this class alone."""
+        """Policies go out as plain JSON, so that ``load`` needs to allow this class alone.
+
+        What bounds purchases, a budget and a ledger beyond memory, goes out as not implemented:
+        ``load`` then raises ``NotImplementedError``, where it would give one that spends unbound.
+        """
+        from langchain_shortapi_flux.ledger import MemoryLedger  # noqa: PLC0415 - on first use
+
         dumped = super().to_json()
         if dumped["type"] == "constructor":
             for name in ("poll", "retry"):
                 if name in dumped["kwargs"]:
                     dumped["kwargs"][name] = getattr(self, name).model_dump(mode="json")
+            for name, bound in (("budget", self.budget), ("ledger", self.ledger)):
+                if bound is not None and not isinstance(bound, MemoryLedger):
+                    # By its class alone, for the dump shows its repr: it may say what is in it.
+                    dumped["kwargs"][name] = type(bound)
         return dumped
 
     @override

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from langchain_shortapi_flux.connection import runs_here
+from langchain_shortapi_flux.account import runs_here
 from langchain_shortapi_flux.errors import DownloadFailed
 from langchain_shortapi_flux.job import Origin
 from langchain_shortapi_flux.loop_thread import run_in_loop_thread

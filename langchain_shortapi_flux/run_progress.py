@@ -11,11 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler, BaseCallbackManager
-from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.runnables.config import (
+    ensure_config,
+    get_async_callback_manager_for_config,
+    var_child_runnable_config,
+)
 
 from langchain_shortapi_flux.tool_progress import PROGRESS_EVENT, progress_event
 
 if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+
     from langchain_shortapi_flux.job import FluxJob
 
 
@@ -36,6 +42,11 @@ told_by_a_tool: ContextVar[bool] = ContextVar("flux_told_by_a_tool", default=Fal
 """Whether a tool tells of the job already."""
 
 _SILENT = (BaseCallbackHandler.on_custom_event, AsyncCallbackHandler.on_custom_event)
+
+
+def is_heard(config: RunnableConfig | None) -> bool:
+    """Whether any handler or tracer would hear of a run with this config, here and now."""
+    return bool(get_async_callback_manager_for_config(ensure_config(config)).handlers)
 
 
 class RunProgress:

@@ -1,24 +1,34 @@
 """``ShortAPIFlux``: a job as a LangChain Runnable, blocking and async.
 
-It joins LangChain's ways of calling to the flow and picks the driver. It knows nothing of how the
-service spells things.
+It knows LangChain's ways of calling and wrapping. How a job is run is ``job_running``'s to know,
+and how the service spells things ``wire``'s.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
+from collections.abc import Sequence
 from contextlib import aclosing
+from functools import cache
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
+from langchain_core.runnables.config import var_child_runnable_config
 from typing_extensions import override
 
 from langchain_shortapi_flux.errors import NotCreated
 from langchain_shortapi_flux.flux_settings import FluxSettings
+from langchain_shortapi_flux.job_running import (
+    abuy,
+    abuy_to_the_end,
+    alast,
+    arun,
+    buy,
+    last,
+    run,
+)
 from langchain_shortapi_flux.loop_thread import iterate_in_loop_thread, run_in_loop_thread
-from langchain_shortapi_flux.run_progress import RunProgress
-from langchain_shortapi_flux.traced_cost import TracedCost, traced_config
+from langchain_shortapi_flux.run_progress import is_heard
+from langchain_shortapi_flux.traced_cost import traced_config
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -27,22 +37,16 @@ if TYPE_CHECKING:
         Callable,
         Iterator,
         Mapping,
-        Sequence,
     )
-    from types import ModuleType
 
     from langchain_core.runnables import Runnable, RunnableConfig
     from langchain_core.runnables.fallbacks import RunnableWithFallbacks
     from langchain_core.runnables.retry import ExponentialJitterParams
 
     from langchain_shortapi_flux.batch import Batch
-    from langchain_shortapi_flux.flow_steps import JobFlow
     from langchain_shortapi_flux.flux_input import FluxInput
+    from langchain_shortapi_flux.flux_jobs import FluxJobs
     from langchain_shortapi_flux.job import FluxJob
-    from langchain_shortapi_flux.surroundings import Surroundings
-
-
-_logger = logging.getLogger(__package__)
 
 
 def may_be_repeated(error: BaseException) -> bool:
@@ -66,6 +70,7 @@ class ShortAPIFlux(FluxSettings):
     0.02 USD for ``dev``, per request); ``query`` and ``follow`` are free.
 
     Raises:
+        pydantic.ValidationError: A field is unknown, or its value is not allowed.
         ShortAPIError: All calls; its subclasses in ``langchain_shortapi_flux.errors`` say whether
             anything was charged, and carry the job id where there is a job.
     """
@@ -80,6 +85,15 @@ class ShortAPIFlux(FluxSettings):
 
         ``kwargs`` are request options and win over the input's own. With a ``request_key`` (among
         them, in an input dict, or in ``config["configurable"]``) the same key never buys twice.
+
+        Raises:
+            NotCreated: One of its kinds. No job was made and nothing was charged.
+            CreateOutcomeUnknown: Create, this one or an earlier one under the key, got no clear
+                answer.
+            LedgerFailed: Whether the key was bought before cannot be said.
+            JobFailed: The job ended without pictures.
+            JobTimeout: It has not ended within ``timeout`` seconds (or ``max_wait``, an option).
+            UnexpectedReply: The service's reply cannot be used.
         """
         return self._call_with_config(
             self._invoke, input, self._traced(config), run_type="tool", **kwargs
@@ -98,7 +112,11 @@ class ShortAPIFlux(FluxSettings):
     def stream(
         self, input: FluxInput, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[FluxJob]:
-        """Yield cumulative snapshots: one once create was accepted, then one for each query."""
+        """Yield cumulative snapshots: one once create was accepted, then one for each query.
+
+        Raises:
+            ShortAPIError: As ``invoke``; where no job was made, before the first snapshot.
+        """
         yield from self._transform_stream_with_config(
             iter([input]), self._stream, self._traced(config), run_type="tool", **kwargs
         )
@@ -124,8 +142,8 @@ class ShortAPIFlux(FluxSettings):
         *,
         return_exceptions: bool = False,
         **kwargs: Any,
-    ) -> list[FluxJob]:
-        """``abatch`` on an event loop in a thread of its own: all jobs are in flight together.
+    ) -> FluxJobs:
+        """As ``abatch``, on an event loop in a thread of its own: all jobs are in flight together.
 
         An interrupt (Ctrl-C) carries what was bought so far as its ``__cause__``.
         """
@@ -144,7 +162,7 @@ class ShortAPIFlux(FluxSettings):
         *,
         return_exceptions: bool = False,
         **kwargs: Any | None,
-    ) -> list[FluxJob]:
+    ) -> FluxJobs:
         """Create a job for every input, all in flight together, and wait for all of them.
 
         ``config["max_concurrency"]`` bounds how many are in flight; a job's ``timeout`` begins when
@@ -236,20 +254,44 @@ class ShortAPIFlux(FluxSettings):
                 yield index, outcome
 
     def create(self, input: FluxInput, **options: Any) -> FluxJob:
-        """Buy a job and return at once, without waiting for it. ``follow(job_id)`` waits."""
-        return _last(self._run(lambda flows: flows.create_flow(self, input, options)))
+        """Buy a job and return at once, without waiting for it. ``follow(job_id)`` waits.
+
+        Args:
+            input: As for ``invoke``.
+            options: Request options, which win over the input's own; also a ``request_key``.
+
+        Raises:
+            NotCreated: One of its kinds. No job was made and nothing was charged.
+            CreateOutcomeUnknown: Create, this one or an earlier one under the key, got no clear
+                answer.
+            LedgerFailed: Whether the key was bought before cannot be said.
+            JobFailed: The key's job failed earlier.
+            UnexpectedReply: The service's reply cannot be used.
+        """
+        return last(run(self, lambda flows: flows.create_flow(self, input, options)))
 
     async def acreate(self, input: FluxInput, **options: Any) -> FluxJob:
         """The async twin of ``create``."""
-        return await _alast(self._arun(lambda flows: flows.create_flow(self, input, options)))
+        return await alast(arun(self, lambda flows: flows.create_flow(self, input, options)))
 
     def query(self, job_id: str | FluxJob) -> FluxJob:
-        """One free look at a job, whatever its state; a failed job is returned, not raised."""
-        return _last(self._run(lambda flows: flows.look_flow(self, job_id)))
+        """One free look at a job, whatever its state; a failed job is returned, not raised.
+
+        Args:
+            job_id: The job, or its id.
+
+        Raises:
+            ConfigurationError: There is no key, or the service cannot be asked with what is set.
+            InvalidRequest: It is no job id, or a job of another service.
+            JobTimeout: No usable answer within ``timeout`` seconds.
+            UnexpectedReply: The service refuses to answer, or gave no usable answer
+                ``RetryLimits.look_attempts`` times.
+        """
+        return last(run(self, lambda flows: flows.look_flow(self, job_id)))
 
     async def aquery(self, job_id: str | FluxJob) -> FluxJob:
         """The async twin of ``query``."""
-        return await _alast(self._arun(lambda flows: flows.look_flow(self, job_id)))
+        return await alast(arun(self, lambda flows: flows.look_flow(self, job_id)))
 
     def follow(self, job_id: str | FluxJob, *, max_wait: float | None = None) -> FluxJob:
         """Wait for a job bought earlier. Never buys.
@@ -257,24 +299,32 @@ class ShortAPIFlux(FluxSettings):
         Args:
             job_id: The job, or its id.
             max_wait: Seconds to wait, if less than ``timeout``.
+
+        Raises:
+            ConfigurationError: There is no key, or the service cannot be asked with what is set.
+            InvalidRequest: It is no job id, or a job of another service.
+            JobFailed: The job ended without pictures.
+            JobTimeout: It has not ended in that time. It goes on, and can be followed again.
+            UnexpectedReply: The service refuses to answer, or says of a job that succeeded
+                nothing that can be used.
         """
-        return _last(self.stream_job(job_id, max_wait=max_wait))
+        return last(self.stream_job(job_id, max_wait=max_wait))
 
     async def afollow(self, job_id: str | FluxJob, *, max_wait: float | None = None) -> FluxJob:
         """The async twin of ``follow``."""
-        return await _alast(self.astream_job(job_id, max_wait=max_wait))
+        return await alast(self.astream_job(job_id, max_wait=max_wait))
 
     def stream_job(
         self, job_id: str | FluxJob, *, max_wait: float | None = None
     ) -> Iterator[FluxJob]:
         """As ``follow``, giving a snapshot for every query, as ``stream`` does."""
-        return self._run(lambda flows: flows.follow_flow(self, job_id, max_wait))
+        return run(self, lambda flows: flows.follow_flow(self, job_id, max_wait))
 
     def astream_job(
         self, job_id: str | FluxJob, *, max_wait: float | None = None
     ) -> AsyncGenerator[FluxJob]:
         """The async twin of ``stream_job``."""
-        return self._arun(lambda flows: flows.follow_flow(self, job_id, max_wait))
+        return arun(self, lambda flows: flows.follow_flow(self, job_id, max_wait))
 
     # --- LangChain's ways of wrapping -------------------------------------------------------------
 
@@ -315,14 +365,23 @@ class ShortAPIFlux(FluxSettings):
         )
         return FluxFallbacks(**fields_of(made))
 
-    # --- joining flow and driver ------------------------------------------------------------------
+    # --- what is run under LangChain's own bookkeeping --------------------------------------------
 
     def _invoke(self, input: FluxInput, **options: Any) -> FluxJob:
-        *_, last = self._stream(iter([input]), **options)
-        return last
+        return last(buy(self, input, options))
 
     async def _ainvoke(self, input: FluxInput, **options: Any) -> FluxJob:
-        return await self._abought(input, options)
+        return await abuy_to_the_end(self, input, options)
+
+    def _stream(self, inputs: Iterator[FluxInput], **options: Any) -> Iterator[FluxJob]:
+        return buy(self, next(inputs), options)
+
+    async def _astream(
+        self, inputs: AsyncIterator[FluxInput], **options: Any
+    ) -> AsyncIterator[FluxJob]:
+        async with aclosing(abuy(self, await anext(inputs), options)) as jobs:
+            async for job in jobs:
+                yield job
 
     def _batch(
         self,
@@ -332,77 +391,27 @@ class ShortAPIFlux(FluxSettings):
     ) -> Batch:
         from langchain_shortapi_flux.batch import Batch  # noqa: PLC0415 - on first use
 
-        async def buy(
+        unheard = not isinstance(config, Sequence) and not is_heard(config)
+        connect = cache(self.connection)  # worked out once, for thousands of jobs
+
+        async def buy_one(
             input: FluxInput, config: RunnableConfig, see: Callable[[FluxJob], None]
         ) -> FluxJob:
+            if unheard:
+                # A run that nobody hears of would cost as much as a query. The context is this
+                # job's own, as its task is.
+                var_child_runnable_config.set(config)
+                return await abuy_to_the_end(self, input, options, see, connect)
+
             async def bought(input: FluxInput, **options: Any) -> FluxJob:
-                return await self._abought(input, options, see)
+                return await abuy_to_the_end(self, input, options, see, connect)
 
             bought.__signature__ = _INPUT_AND_OPTIONS  # type: ignore[attr-defined]
             return await self._acall_with_config(
                 bought, input, self._traced(config), run_type="tool", **options
             )
 
-        return Batch(inputs, config, buy)
-
-    def _stream(self, inputs: Iterator[FluxInput], **options: Any) -> Iterator[FluxJob]:
-        cost, progress = TracedCost(), RunProgress()
-        for job in self._run(lambda flows: flows.buy_flow(self, next(inputs), options)):
-            cost.see(job)
-            progress.tell(job)
-            yield job
-
-    async def _astream(
-        self, inputs: AsyncIterator[FluxInput], **options: Any
-    ) -> AsyncIterator[FluxJob]:
-        cost, progress, first = TracedCost(), RunProgress(), await anext(inputs)
-        jobs = self._arun(lambda flows: flows.buy_flow(self, first, options))
-        async with aclosing(jobs):
-            async for job in jobs:
-                cost.see(job)
-                await progress.atell(job)
-                yield job
-
-    async def _abought(
-        self,
-        input: FluxInput,
-        options: Mapping[str, Any],
-        see: Callable[[FluxJob], None] | None = None,
-    ) -> FluxJob:
-        cost, progress, job = TracedCost(), RunProgress(), None
-        jobs = self._arun(lambda flows: flows.buy_flow(self, input, options))
-        try:
-            async with aclosing(jobs):
-                async for job in jobs:
-                    cost.see(job)
-                    if see is not None:
-                        see(job)
-                    await progress.atell(job)
-        except asyncio.CancelledError:
-            if job is not None and job.status != "pending":  # else the flow has logged it
-                _logger.warning("left when job %s had ended", job.job_id)
-            raise
-        if job is None:
-            raise RuntimeError("a flow ended without a job")
-        return job
-
-    def _run(self, choose: Callable[[ModuleType], JobFlow]) -> Iterator[FluxJob]:
-        # Imported when first used: both would double what importing this package costs.
-        from langchain_shortapi_flux import flux_flows, requests_driver  # noqa: PLC0415
-
-        flow = choose(flux_flows)
-        return requests_driver.run(flow, self.connection(), self._surroundings())
-
-    def _arun(self, choose: Callable[[ModuleType], JobFlow]) -> AsyncGenerator[FluxJob]:
-        from langchain_shortapi_flux import aiohttp_driver, flux_flows  # noqa: PLC0415
-
-        flow = choose(flux_flows)
-        return aiohttp_driver.run(flow, self.connection(), self._surroundings())
-
-    def _surroundings(self) -> Surroundings:
-        from langchain_shortapi_flux.surroundings import Surroundings  # noqa: PLC0415
-
-        return Surroundings(self.ledger, self.rate_limiter)
+        return Batch(inputs, config, buy_one)
 
     def _traced(self, config: RunnableConfig | None) -> RunnableConfig:
         return traced_config(config, self.model)
@@ -419,15 +428,3 @@ _INPUT_AND_OPTIONS = Signature(
 
 async def _only(input: FluxInput) -> AsyncIterator[FluxInput]:
     yield input
-
-
-def _last(jobs: Iterator[FluxJob]) -> FluxJob:
-    *_, last = jobs
-    return last
-
-
-async def _alast(jobs: AsyncGenerator[FluxJob]) -> FluxJob:
-    async with aclosing(jobs):
-        async for job in jobs:
-            last = job
-    return last

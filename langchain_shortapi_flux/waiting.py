@@ -23,9 +23,12 @@ class PollPolicy(BaseModel):
     same kind; every later gap is ``gap_share`` of the time that has passed since create, so that
     the lag is a constant share of whatever a job takes. The service documents no interval; public
     clients query every 1 to 4 seconds.
+
+    Raises:
+        pydantic.ValidationError: A field is unknown or out of range.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     first_delay: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 2.5
     """Seconds from the accepted create to the first query, as long as nothing is learned: with
@@ -95,23 +98,28 @@ class RetryLimits(BaseModel):
     """How often and how patiently something is repeated. A frozen value; all times in seconds.
 
     Create is repeated only where no job can have been made (it never reached the service, HTTP 429,
-    or code 3000 in the reply). A query is free and is repeated until the job's deadline.
+    or code 3000 in the reply). A query is free and is repeated until the job's deadline. No
+    official page says so: code 3000 is what one public client repeats on, 429 is convention.
+
+    Raises:
+        pydantic.ValidationError: A field is unknown or out of range.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     create_attempts: Annotated[int, Field(ge=1, le=20)] = 4
-    """How often create is sent at most, where repeating it is safe."""
+    """How often create is sent at most, where repeating it is safe. HTTP 429 counts as well; after
+    the first one the creates of this process take turns, so that few meet another."""
     look_attempts: Annotated[int, Field(ge=1, le=100)] = 5
     """How many unusable replies end a single look (``ShortAPIFlux.query``)."""
     backoff_first: Seconds = 1.0
-    """The wait after the first failure; it doubles with each further one."""
+    """Seconds to wait after the first failure; they double with each further one."""
     backoff_max: Seconds = 15.0
-    """No backoff is longer than this (before jitter)."""
+    """No backoff is longer than this many seconds (before jitter)."""
     retry_after_max: Seconds = 60.0
-    """A longer ``Retry-After`` from the service is cut to this."""
+    """A longer ``Retry-After`` from the service is cut to this many seconds."""
     jitter: Share = 0.25
-    """Each wait is lengthened by up to this share."""
+    """Each wait is lengthened by up to this share of itself."""
 
     def wait(self, failures: int, retry_after: float | None, dice: float) -> float:
         """Seconds to wait after ``failures`` failures in a row (1 or more).

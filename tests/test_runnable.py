@@ -279,6 +279,16 @@ def test_a_job_of_another_service_is_not_asked_for_here(
     assert sandbox.calls == ()
 
 
+@pytest.mark.parametrize("wait", [0, -1, float("nan"), float("inf"), True, "5"])
+def test_a_wait_that_is_none_is_told_before_anything_is_sent(
+    wait: Any, sandbox: Sandbox, flux: ShortAPIFlux
+) -> None:
+    """As for the same option of a purchase."""
+    with pytest.raises(InvalidRequest, match=r"max_wait=.*: allowed are seconds above 0"):
+        flux.follow("ab12", max_wait=wait)
+    assert sandbox.calls == ()
+
+
 # --- input --------------------------------------------------------------------------------------
 
 INPUTS: dict[str, Any] = {
@@ -603,11 +613,11 @@ async def test_with_retry_repeats_where_no_job_was_made(
     kind: str, way: Way, sandbox: Sandbox
 ) -> None:
     """Beyond our own attempts, and only here, more attempts may help and cost nothing."""
-    flux = flux_on(sandbox, retry=QUICK_RETRY.model_copy(update={"create_attempts": 2}))
-    sandbox.inject(Fault("create", kind, times=5))
+    flux = flux_on(sandbox, retry=QUICK_RETRY.model_copy(update={"create_attempts": 1}))
+    sandbox.inject(Fault("create", kind, times=2))
     job = await _invoke(way, flux.with_retry(wait_exponential_jitter=False), "a fox")
     assert job.status == "succeeded"
-    assert (_creates(sandbox), len(sandbox.charges)) == (6, 1)
+    assert (_creates(sandbox), len(sandbox.charges)) == (3, 1)
 
 
 @BOTH_WAYS

@@ -16,6 +16,7 @@ from langchain_shortapi_flux import (
     FluxImage,
     FluxInput,
     FluxJob,
+    FluxJobs,
     FluxRequest,
     JobFailed,
     JobTimeout,
@@ -70,7 +71,7 @@ def calling(flux: ShortAPIFlux, message: BaseMessage) -> None:
     flux.invoke("a fox", {"tags": ["poster"]}, aspect_ratio="16:9")
     assert_type(flux.stream("a fox"), Iterator[FluxJob])
     assert_type(flux.astream("a fox"), AsyncIterator[FluxJob])
-    assert_type(flux.batch(["a fox", {"prompt": "an owl"}]), list[FluxJob])
+    assert_type(flux.batch(["a fox", {"prompt": "an owl"}]), FluxJobs)
     assert_type(flux.create("a fox", num_images=2), FluxJob)
     assert_type(flux.query("ab12"), FluxJob)
     assert_type(flux.follow(flux.create("a fox")), FluxJob)
@@ -81,7 +82,7 @@ async def calling_async(flux: ShortAPIFlux) -> None:
     assert_type(await flux.ainvoke("a fox"), FluxJob)
     async for job in flux.astream("a fox"):
         assert_type(job, FluxJob)
-    assert_type(await flux.abatch(["a fox"]), list[FluxJob])
+    assert_type(await flux.abatch(["a fox"]), FluxJobs)
     assert_type(await flux.acreate("a fox"), FluxJob)
     assert_type(await flux.aquery("ab12"), FluxJob)
     assert_type(await flux.afollow("ab12"), FluxJob)
