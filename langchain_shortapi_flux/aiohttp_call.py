@@ -5,6 +5,8 @@ It knows how an exchange is bounded in time and size, and nothing of jobs.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import aiohttp
 from yarl import URL
 
@@ -16,14 +18,19 @@ from langchain_shortapi_flux.connection import (
     why_lost,
 )
 from langchain_shortapi_flux.http_acts import HttpReply, HttpRequest, Lost
-from langchain_shortapi_flux.loop_session import Contact, contact_of_request
+from langchain_shortapi_flux.loop_session import contact_of_request
+
+if TYPE_CHECKING:
+    from langchain_shortapi_flux.loop_session import Contact
 
 
 async def perform(
-    act: HttpRequest, session: aiohttp.ClientSession, connection: Connection
+    act: HttpRequest, session: aiohttp.ClientSession, connection: Connection, contact: Contact
 ) -> HttpReply | Lost:
-    """Make one call and give its reply, or say that none came and whether anything was sent."""
-    contact = Contact()
+    """Make one call and give its reply, or say that none came and whether anything was sent.
+
+    ``contact`` says the latter also where this is cancelled.
+    """
     contact_of_request.set(contact)
     try:
         async with session.request(
@@ -39,11 +46,13 @@ async def perform(
             allow_redirects=False,
             proxy=connection.proxy_url,
         ) as response:
-            body = bytearray()
-            async for chunk in response.content.iter_any():
-                body += chunk
-                if len(body) > REPLY_LIMIT_BYTES:
+            content, size = response.content, 0
+            pieces: list[bytes] = []
+            while not content.at_eof():
+                pieces.append(await content.readany())
+                size += len(pieces[-1])
+                if size > REPLY_LIMIT_BYTES:
                     return Lost(sent=True, reason="the reply is too long")
-            return connection.reply(response.status, response.headers, bytes(body))
+            return connection.reply(response.status, response.headers, b"".join(pieces))
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         return Lost(sent=contact.made, reason=why_lost(error))

@@ -6,16 +6,16 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from langchain_shortapi_flux.aiohttp_call import perform
+from langchain_shortapi_flux.flow_steps import leave
 from langchain_shortapi_flux.http_acts import HttpRequest
-from langchain_shortapi_flux.loop_session import loop_session
+from langchain_shortapi_flux.loop_session import Contact, loop_session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from langchain_shortapi_flux.connection import Connection
-    from langchain_shortapi_flux.flow_steps import Answer, JobFlow
+    from langchain_shortapi_flux.flow_steps import Answer, JobFlow, Step
     from langchain_shortapi_flux.job import FluxJob
-    from langchain_shortapi_flux.ledger import LedgerAct
     from langchain_shortapi_flux.surroundings import Surroundings
 
 
@@ -28,22 +28,23 @@ async def run(
     """Yield each new snapshot of the job, the last one when it has ended."""
     shown: FluxJob | None = None
     answer: Answer | None = None
-    if_left: tuple[LedgerAct, ...] = ()
+    step: Step | None = None
+    contact: Contact | None = None
     async with loop_session(connection) as session:
         try:
             while True:
                 try:
                     step = flow.send(answer)
                 except Exception:
-                    if_left = ()
+                    step = None
                     raise
-                if_left = step.if_left
                 if step.job is not None and step.job is not shown:
                     yield (shown := step.job)
                 if step.wait:
                     await (step.bell.await_ring if step.bell else sleep)(step.wait)
                 if isinstance(step.act, HttpRequest):
-                    answer = await perform(step.act, session, connection)
+                    contact = Contact()
+                    answer = await perform(step.act, session, connection, contact)
                 elif step.act is None:
                     answer = None
                 else:
@@ -51,6 +52,5 @@ async def run(
         except StopIteration as end:
             yield end.value
         finally:
-            flow.close()
-            for act in if_left:
+            for act in leave(flow, step, sent=contact is not None and contact.made):
                 surroundings.leave(act)

@@ -27,10 +27,10 @@ class Amounts(NamedTuple):
     """What a budget stands at, in USD, all read at one moment.
 
     Attributes:
-        usd: What jobs may cost together.
-        spent: What jobs that have ended cost, less what was refunded.
-        reserved: What jobs may cost that have not ended, or whose outcome nobody knows.
-        left: The rest. Below zero where the service charged more than could be expected.
+        usd: USD that jobs may cost together.
+        spent: USD that jobs cost which have ended, less what was refunded.
+        reserved: USD that jobs may cost which have not ended, or whose outcome nobody knows.
+        left: USD that are left. Below zero where the service charged more than could be expected.
     """
 
     usd: Decimal

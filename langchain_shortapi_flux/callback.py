@@ -68,7 +68,7 @@ class Expected:
         return self._looks_left < EARLY_LOOKS_MAX
 
     def job_is(self, job_id: str) -> None:
-        """Tell which job it is, so that its id alone finds it and no body is read any more."""
+        """Tell its ``job_id``, which alone finds it then, so that no body is read any more."""
         self._receiver._announce(self, job_id)  # noqa: SLF001 - two halves of one thing
 
     def ring(self) -> None:
@@ -113,10 +113,12 @@ class CallbackReceiver:
         async def flux_callback(token: str, request: Request) -> None:
             await receiver.handle(request.stream(), token=token)
 
+    The official pages document ``callback_url`` and no signature, no retries; public clients report
+    calls that never came. Polling goes on beside it, so such a call costs time alone.
+
     The jobs that wait and the server must live in one process: a call that reaches another worker
-    wakes nobody there. Polling goes on beside it, so a call that never comes costs time alone. Of a
-    server that is not this one's own the access log shows the tokens, which are of no use once the
-    job has ended.
+    wakes nobody there. Of a server that is not this one's own the access log shows the tokens,
+    which are of no use once the job has ended.
 
     Args:
         public_url: Where the service reaches this receiver: an https URL. What is called is this,

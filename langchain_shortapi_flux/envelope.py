@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from langchain_shortapi_flux.errors import (
@@ -31,6 +32,13 @@ UNSTABLE_CODE = 3000
 """Seen by one public client: the upstream is unstable, no job was made, ask again."""
 TEXT_LIMIT = 300
 """Characters of the service's own words that are kept."""
+JOB_ID_LIMIT = 1000
+"""Characters of a job id that a URL can carry anywhere. Those known have 24."""
+NUMBER_DIGITS_MAX = 40
+"""A number with more digits counts as not given. Python itself refuses to read or write one with
+more than 4300; an amount written out with so many noughts is no help to anyone."""
+AMOUNT_PLACES_MAX = 30
+"""Digits of an amount before its point, and behind it."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +72,14 @@ def json_object(reply: HttpReply, errors: str = "strict") -> dict[str, Any] | No
 
 
 def _integer(digits: str) -> int | None:
-    """An absurd number counts as not given: Python itself refuses to read very long ones."""
-    return int(digits) if len(digits) <= 40 else None
+    return int(digits) if len(digits) <= NUMBER_DIGITS_MAX else None
 
 
 _DECODER = json.JSONDecoder(parse_int=_integer)
-_ID_FIELD = re.compile(rb'"job_id"\s{0,9}:\s{0,9}(?:"([^"\\\x00-\x1f]{1,200})"|([0-9]{1,40})\b)')
+# A number that nothing follows may be broken off: the id of somebody else's job.
+_ID_FIELD = re.compile(
+    rb'"job_id"\s{0,9}:\s{0,9}(?:"([^"\\\x00-\x1f]{1,200})"|([0-9]{1,40})[\s,}])'
+)
 
 
 def salvaged_id(body: bytes) -> str | None:
@@ -142,9 +152,10 @@ def read_job_id(names: tuple[str, ...], *places: dict[str, Any]) -> str | None:
         for name in names:
             value = place.get(name)
             if isinstance(value, int) and not isinstance(value, bool):
-                value = str(value)
-            if isinstance(value, str) and value.strip() and is_text(value):
-                return value.strip()
+                value = str(value) if abs(value) < 10**NUMBER_DIGITS_MAX else None
+            value = value.strip() if isinstance(value, str) else ""
+            if 0 < len(value) <= JOB_ID_LIMIT and is_text(value):
+                return value
     return None
 
 
@@ -161,12 +172,19 @@ def read_amount(value: object) -> Decimal | None:
     """A decimal string, in USD. Reported, never computed; anything odd counts as unreported."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return None
-    text = str(value).strip()
+    return _amount(str(value).strip())
+
+
+@lru_cache(maxsize=256)  # every query of every job says the same few prices again
+def _amount(text: str) -> Decimal | None:
     try:
-        amount = Decimal(text) if len(text) <= 40 else Decimal("NaN")
+        amount = Decimal(text) if len(text) <= NUMBER_DIGITS_MAX else Decimal("NaN")
     except InvalidOperation:
         return None
-    return amount if amount.is_finite() and amount >= 0 else None
+    if not amount.is_finite() or amount < 0 or amount.adjusted() >= AMOUNT_PLACES_MAX:
+        return None
+    places = amount.as_tuple().exponent
+    return amount if isinstance(places, int) and places >= -AMOUNT_PLACES_MAX else None
 
 
 def read_retry_after(reply: HttpReply) -> float | None:

@@ -146,15 +146,25 @@ class InvalidRequest(NotCreated, ModelInvalidRequestError, ValueError):
 
 
 class AuthenticationFailed(NotCreated, ModelAuthenticationError):
-    """The service refused the key on create (HTTP 401 or 403, or words to that effect)."""
+    """The service refused the key on create (HTTP 401 or 403, or words to that effect).
+
+    By convention: no refusal of the service has been recorded.
+    """
 
 
 class InsufficientBalance(NotCreated):
-    """The service refused create because the prepaid balance is too low."""
+    """The service refused create because the prepaid balance is too low (HTTP 402, or words).
+
+    By convention: no refusal of the service has been recorded.
+    """
 
 
 class RateLimited(NotCreated, ModelRateLimitError):
-    """The service answered create with HTTP 429 on every attempt. May be repeated later."""
+    """The service answered create with HTTP 429 on every attempt. May be repeated later.
+
+    Also where a ``rate_limiter`` of this side gave no turn in time. By convention: official pages
+    name no limits, and no 429 of the service has been recorded.
+    """
 
     is_retryable = True
 
@@ -162,7 +172,8 @@ class RateLimited(NotCreated, ModelRateLimitError):
 class ServiceUnavailable(NotCreated, ModelConnectionError):
     """Create never reached the service, or the service said code 3000 (unstable).
 
-    Raised after every attempt of ``RetryLimits``. No job was made: it may be repeated later.
+    Raised after every attempt of ``RetryLimits``. No job was made: it may be repeated later. What
+    code 3000 means is one public client's practice.
     """
 
     is_retryable = True

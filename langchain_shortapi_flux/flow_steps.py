@@ -27,15 +27,27 @@ logger = logging.getLogger("langchain_shortapi_flux")
 
 @dataclass(frozen=True, slots=True)
 class Acquire:
-    """The act before each create where there is a rate limiter: ask it for a turn, now."""
+    """The act before each create where there is a rate limiter: ask it for a turn.
+
+    ``time_left``: seconds after which a turn is of no use any more.
+    """
+
+    time_left: float
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What the rate limiter said. ``trouble`` names the error's class where it broke."""
+    """What the rate limiter said.
+
+    Attributes:
+        granted: Whether create may go.
+        trouble: The error's class where the limiter broke.
+        again: Seconds after which it can be asked again, where it was only looked at.
+    """
 
     granted: bool
     trouble: str | None = None
+    again: float | None = None
 
 
 Act = HttpRequest | LedgerAct | Acquire
@@ -120,6 +132,32 @@ class Order:
     request: FluxRequest
     model: str
     callback_url: str | None = field(default=None, repr=False)  # it may hold a token
+
+
+def leave(flow: JobFlow, step: Step | None, *, sent: bool) -> tuple[LedgerAct, ...]:
+    """Leave a flow for good, and give what is to be noted then.
+
+    A call that must not be repeated and never went out is not under way any more: the flow is told
+    so first, and gives back what it held for it.
+
+    Args:
+        flow: The flow, waiting at a step or ended.
+        step: The step it was left at; None where nothing is to be noted.
+        sent: False only where provably nothing of the step's call reached the service.
+    """
+    if step is not None and not sent and _goes_out_once(step.act):
+        try:
+            step = flow.send(Lost(sent=False, reason="it was left before it was sent"))
+        except StopIteration:  # an interrupt has ended it
+            return step.if_left
+        except Exception:  # noqa: BLE001 - what it would have raised to its caller, who has left
+            return ()
+    flow.close()
+    return step.if_left if step is not None else ()
+
+
+def _goes_out_once(act: Act | None) -> bool:
+    return isinstance(act, HttpRequest) and not act.repeatable
 
 
 def http_reply(answer: Answer | None) -> HttpReply:

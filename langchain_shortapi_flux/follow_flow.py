@@ -19,6 +19,7 @@ from langchain_shortapi_flux.flow_steps import (
     logger,
 )
 from langchain_shortapi_flux.http_acts import HttpRequest, Lost
+from langchain_shortapi_flux.job import next_snapshot
 from langchain_shortapi_flux.job_record import Record
 from langchain_shortapi_flux.learned_delay import JobKind
 from langchain_shortapi_flux.wire import query_request, read_query
@@ -194,11 +195,11 @@ def _turn(
         try:
             yield Step(job, wait, None, if_left)
         except GeneratorExit:
-            here.pace.give_back(cap)
+            here.pace.give_back()
             raise
         if not here.pace.held(here.clock()):
             return True
-        here.pace.give_back(cap)  # the service complained meanwhile: this turn is void
+        here.pace.give_back()  # the service complained meanwhile: this turn is void
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,8 +250,8 @@ def _query(
 
 def _queried(job: FluxJob, here: Circumstances, **news: Any) -> FluxJob:
     """The next snapshot: one more query, and what it brought."""
-    counted = {"queries": job.queries + 1, "elapsed": here.elapsed()}
-    return job.model_copy(update=counted | news)
+    news |= {"queries": job.queries + 1, "elapsed": here.elapsed()}
+    return next_snapshot(job, news)
 
 
 def _updated(job: FluxJob, found: Record, here: Circumstances) -> FluxJob:

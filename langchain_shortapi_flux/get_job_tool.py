@@ -46,6 +46,9 @@ class FluxGetJobTool(PictureTool):
     For a model that was told "still running, job id ...". A failed job is answered as a failure.
     With ``save_to`` the pictures are saved as by ``ShortAPIFluxTool``, and files that it saved are
     kept; where they cannot be saved, the model gets their URLs and is told why.
+
+    Raises:
+        pydantic.ValidationError: A field has a value that is not allowed.
     """
 
     _advice: str | None = PrivateAttr(
@@ -60,7 +63,7 @@ class FluxGetJobTool(PictureTool):
     )
     args_schema: type[GetJobArguments] = GetJobArguments
     max_wait: float = Field(default=WAIT_SECONDS, gt=0, allow_inf_nan=False)
-    """Seconds that ``wait=True`` waits at most."""
+    """Seconds that ``wait=True`` waits at most, if less than the Runnable's ``timeout``."""
 
     def _run(
         self,

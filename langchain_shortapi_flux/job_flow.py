@@ -47,9 +47,6 @@ if TYPE_CHECKING:
     from langchain_shortapi_flux.ledger import LedgerAct
     from langchain_shortapi_flux.spending import Reservation
 
-TURN_LOOK_SECONDS = 0.1
-"""How often a rate limiter is asked again that had no turn to give."""
-
 
 @dataclass(frozen=True)
 class Leaving:
@@ -58,10 +55,12 @@ class Leaving:
     Attributes:
         idle: While nothing was under way: no job can have been made.
         sent: While create was under way.
+        key: Under which key that is found in the ledger; None where nobody named one.
     """
 
     idle: tuple[LedgerAct, ...] = ()
     sent: tuple[LedgerAct, ...] = ()
+    key: str | None = None
 
 
 NOTHING = Leaving()
@@ -105,13 +104,16 @@ def _create(
             if reservation is not None:
                 reservation.give_back()
             raise
-        left = here.time_left()
+        left, sent = here.time_left(), here.clock()
         if left <= 0:
             break
         try:
             answer = yield Step(None, 0.0, act.within(left), leaving.sent)
         except GeneratorExit:
-            logger.warning("stopped while a job was being created; it may have been charged")
+            logger.warning(
+                "stopped while a job was being created; it may have been charged; key %s",
+                leaving.key or "none",
+            )
             raise
         if isinstance(answer, Lost):
             if answer.sent:
@@ -120,6 +122,9 @@ def _create(
             refusal = ServiceUnavailable(f"{here.base_url} was not reached: {answer.reason}")
         else:
             found = read_create(http_reply(answer))
+            too_many = isinstance(found, Refused) and found.error is RateLimited
+            if not too_many:
+                here.pace.create_passed(here.clock())
             if isinstance(found, Accepted):
                 return FluxJob(
                     job_id=found.job_id,
@@ -150,9 +155,11 @@ def _create(
             if not isinstance(refusal, (RateLimited, ServiceUnavailable)):
                 raise refusal
         failures += 1
-        wait = here.retry.wait(failures, retry_after, here.dice())
+        dice = here.dice()
+        wait = here.retry.wait(failures, retry_after, dice)
         if isinstance(refusal, RateLimited):
-            here.pace.slow_down(here.clock(), wait)
+            calm = here.retry.wait(1, retry_after, dice)
+            here.pace.create_refused(here.clock(), calm, sent)
         if failures >= here.retry.create_attempts:
             break
     raise refusal
@@ -166,20 +173,30 @@ def _get_ready(
         yield Step(None, wait, None, leaving.idle)
     if here.limited:
         yield from _take_turn(here, leaving)
-    while (held := min(here.pace.held(here.clock()), here.time_left())) > 0:
-        yield Step(None, held, None, leaving.idle)
+    wait = here.pace.create_turn(here.clock(), here.dice())
+    if not wait:
+        return
+    here.pace.wait_with_create(1)
+    try:
+        while wait and (left := here.time_left()) > 0:
+            yield Step(None, min(wait, left), None, leaving.idle)
+            wait = here.pace.create_turn(here.clock(), here.dice())
+    finally:
+        here.pace.wait_with_create(-1)
 
 
 def _take_turn(here: Circumstances, leaving: Leaving) -> Generator[Step, Answer | None, None]:
-    """Ask the rate limiter until it has a turn to give."""
-    wait = 0.0
-    while wait < here.time_left():
-        turn = yield Step(None, wait, Acquire(), leaving.idle)
-        if isinstance(turn, Turn) and turn.granted:
+    """Wait until the rate limiter gives a turn. A driver waits there, or looks now and then."""
+    wait: float | None = 0.0
+    while wait is not None and wait < here.time_left():
+        turn = yield Step(None, wait, Acquire(here.time_left() - wait), leaving.idle)
+        if not isinstance(turn, Turn):
+            raise TypeError(f"a driver answered Acquire with {type(turn).__name__}")
+        if turn.granted:
             return
-        if isinstance(turn, Turn) and turn.trouble is not None:
+        if turn.trouble is not None:
             raise ConfigurationError(f"rate_limiter broke ({turn.trouble}); nothing was sent")
-        wait = TURN_LOOK_SECONDS
+        wait = turn.again
     raise RateLimited(f"rate_limiter gave no turn within {here.timeout:g} s; nothing was sent")
 
 

@@ -6,6 +6,7 @@ Where a field is documented or recorded, the code says so. It knows nothing of t
 from __future__ import annotations
 
 import base64
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -95,7 +96,7 @@ def _status(value: object) -> tuple[JobStatus, str | None]:
             return _WORDS[word], None
         if re.fullmatch(r"[+-]?[0-9]{1,9}(\.0{0,9})?", word):
             value = float(word)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return "pending", f"the reply has the unknown status {shown_value(value)}"
     if value == _SUCCEEDED_NUMBER:
         return "succeeded", None

@@ -97,7 +97,7 @@ class LearnedDelays:
             started: When its create was accepted, in seconds of one monotonic clock.
             pending_at: Seconds from then to the sending of the last query that was answered
                 "pending"; 0.0 if none was.
-            done_at: Likewise, of the first that was answered "done".
+            done_at: Likewise in seconds, of the first that was answered "done".
         """
         bracket = Bracket(started, pending_at, done_at)
         if not (all(map(math.isfinite, bracket)) and 0 <= pending_at <= done_at):
@@ -120,7 +120,7 @@ class LearnedDelays:
             seen.delay = delay_from(seen.sample)
 
     def first_delay(self, kind: JobKind) -> float | None:
-        """Seconds from create to the first query of such a job; None while too little is known."""
+        """Seconds from create to the first query of a job of that ``kind``; None if not known."""
         with self._lock:
             seen = self._seen.get(kind)
             if seen is None:

@@ -48,7 +48,8 @@ class Entry:
         state: How far it got.
         claimed_at: When it was claimed, in Unix seconds.
         lease_ends: Until when the holder may still be buying, in Unix seconds.
-        job_id: The service's id, once a job exists.
+        job_id: The service's id, once a job exists; in an ``unknown`` entry, the id that an
+            unclear answer named, of which no query has said yet that there is such a job.
         outcome: How the job ended, as plain JSON types; None until then. Its ``error`` and
             ``message`` are words of the service, or say that these were not stored.
         prompt: The prompt, only where the keeper was told to store it.
@@ -69,9 +70,16 @@ class Entry:
 class Claim:
     """The act before create: take the key, unless somebody has it.
 
-    ``instead_of`` names the holder of an entry that may be replaced, for those who were told to
-    buy again; if the entry is another's by then, it stays. ``now`` is in Unix seconds, ``lease``
-    and ``time_left`` are in seconds. After ``time_left`` the keeper must have given up.
+    Attributes:
+        key: What the purchase is known by.
+        digest: A hash of what is asked for.
+        holder: Who claims it: a random token for each claim.
+        now: When, in Unix seconds.
+        lease: For how many seconds the holder may be believed to be alive.
+        instead_of: The holder of an entry that may be replaced, for those who were told to buy
+            again; if the entry is another's by then, it stays.
+        prompt: The prompt, for keepers that were told to store it.
+        time_left: Seconds after which the keeper must have given up.
     """
 
     key: str
@@ -100,7 +108,11 @@ class Claim:
 class Bought:
     """The act right after create was accepted: this job exists under the key.
 
-    ``time_left``: seconds after which the keeper must have given up.
+    Attributes:
+        key: What the purchase is known by.
+        holder: Who claimed it.
+        job_id: The service's id.
+        time_left: Seconds after which the keeper must have given up.
     """
 
     key: str
@@ -113,9 +125,14 @@ class Bought:
 class Ended:
     """The act at the end.
 
-    ``released``: no job was made, the key is free again; ``unknown``: nobody
-    can tell whether one was; ``ended``: the outcome of the job with this ``job_id``, bought by
-    ``holder`` if that is given. ``time_left``: seconds after which the keeper must have given up.
+    Attributes:
+        key: What the purchase is known by.
+        result: ``released``: no job was made, the key is free again; ``unknown``: nobody can tell
+            whether one was; ``ended``: the job has an outcome.
+        holder: Who claimed it, if that is known.
+        job_id: Which job has ended; with ``unknown``, which it may be, if an answer named one.
+        outcome: How it ended, as plain JSON types.
+        time_left: Seconds after which the keeper must have given up.
     """
 
     key: str
@@ -158,9 +175,10 @@ class Ledger(Protocol):
     def ended(self, act: Ended) -> None:
         """Note the end.
 
-        ``released`` and ``unknown`` touch only ``act.holder``'s own claim. ``ended`` touches the
-        entry of ``act.job_id``, or ``act.holder``'s own claim without a job, whose id was never
-        noted then and is noted now; nothing else, as by now another job may stand under the key.
+        ``released`` and ``unknown`` touch only ``act.holder``'s own claim; ``unknown`` notes
+        ``act.job_id`` with it, if there is one. ``ended`` touches the entry of ``act.job_id``, or
+        ``act.holder``'s own claim without a job, whose id was never noted then and is noted now;
+        nothing else, as by now another job may stand under the key.
         """
 
 
@@ -313,7 +331,7 @@ class MemoryLedger:
             elif mine and act.result == "released":
                 del self._open[act.key]
             elif mine:
-                self._open[act.key] = replace(found, state="unknown")
+                self._open[act.key] = replace(found, state="unknown", job_id=act.job_id)
 
     def _drop_old(self, now: float) -> list[Entry]:
         dropped = []

@@ -98,5 +98,7 @@ class _LoopThread(Generic[Result]):
         self._cancel.set_result(lambda: loop.call_soon_threadsafe(task.cancel))
         try:
             self.outcome.set_result(await self._work())
+        except asyncio.CancelledError:
+            raise  # what ended the loop, such as a SystemExit of another task, comes out of it
         except BaseException as error:  # noqa: BLE001 - it is handed to the caller, whole
             self.outcome.set_exception(error)

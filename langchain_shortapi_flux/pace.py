@@ -16,6 +16,9 @@ QUERIES_PER_SECOND = 1_000.0
 """The default cap. The service documents no limit; this one only keeps thousands of jobs apart."""
 CALM_SECONDS = 0.001
 """A hold that ends sooner has ended: what is left of it may be a rounding error."""
+CAP_IN_USE_SECONDS = 120.0
+"""A cap that nobody asked with for so long holds no more: no policy waits longer between queries
+but one whose gaps were set to more than this."""
 BURST_SECONDS = 0.1
 """As many queries as the cap allows in this time may go out at once."""
 SLOWER_BY = 0.5
@@ -26,6 +29,16 @@ SLOWEST_SHARE = 1 / 16
 """The cap does not fall below this share of itself."""
 RECOVERY_SECONDS = 30.0
 """In this time, without another complaint, a cap that fell to nothing is back in full."""
+CREATES_PER_SECOND_FIRST = 2.0
+"""How fast creates go out after the first complaint about one, where fewer had gone through."""
+PASSED_SHARE = 0.9
+"""They go out at this share of what went through in the last second."""
+CREATES_PER_SECOND_MIN = 0.1
+"""Creates never go out more slowly than this."""
+CREATES_ASK_WITHIN_SECONDS = 2.0
+"""Creates that wait ask again within this time: they may go faster by then."""
+CREATES_DOUBLE_IN_SECONDS = 10.0
+"""Once a further complaint has shown how fast is too fast: in this time it is twice as fast."""
 SERVICES_KEPT = 64
 CAPS_KEPT = 64
 
@@ -33,12 +46,27 @@ CAPS_KEPT = 64
 class Pace:
     """Spaces queries, and holds everything back for a while once the service complained.
 
+    Creates are not spaced before the service has complained about one. From then on they take
+    turns, for without that all that were refused would come back together, and be refused again:
+    at the speed that went through before, then faster, and slower again after each complaint. That
+    is over when nobody has waited or complained for ``RECOVERY_SECONDS``.
+
     Safe across threads and event loops. All times in seconds of one monotonic clock.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._next_free: dict[float, float] = {}
+        # Reentrant: garbage collection may close a flow, which then waits no more, anywhere.
+        self._lock = threading.RLock()
+        self._creates_waiting = 0
+        self._creates_per_second = math.inf
+        self._proven_speed = math.inf  # beyond it only little by little
+        self._next_create = 0.0
+        self._complained_at = -math.inf
+        self._second_ends = 0.0
+        self._passed = self._passed_before = 0  # creates in this second, and in the one before
+        self._caps: dict[float, float] = {}  # and when each was last asked for
+        self._cap = math.inf
+        self._next_query = 0.0
         self._held_until = 0.0
         self._share = 1.0
         self._slowed_at = -SLOWER_EVERY_SECONDS
@@ -48,32 +76,101 @@ class Pace:
 
         Args:
             now: What the clock says.
-            per_second: The cap, in queries per second, shared by all that name the same.
+            per_second: The cap of who asks, in queries per second. It is one for the process: the
+                lowest that anybody named within ``CAP_IN_USE_SECONDS`` holds for all.
             patience: Seconds that can be waited. None is given, and no turn taken, where the next
                 one comes later.
         """
         with self._lock:
+            self._caps[per_second] = now
+            self._cap = per_second if len(self._caps) == 1 else self._lowest_cap(now)
             earliest = max(now, self._held_until)
-            begin = max(self._next_free.get(per_second, 0.0), earliest - BURST_SECONDS)
+            begin = max(self._next_query, earliest - BURST_SECONDS)
             wait = max(begin, earliest) - now
             if wait >= patience:
                 return None
-            if per_second not in self._next_free and len(self._next_free) >= CAPS_KEPT:
-                self._next_free.clear()
-            self._next_free[per_second] = begin + 1 / (per_second * self._share_at(now))
+            self._next_query = begin + 1 / (self._cap * self._share_at(now))
             return wait
 
-    def give_back(self, per_second: float) -> None:
+    def give_back(self) -> None:
         """A turn that was taken is not used."""
         with self._lock:
-            if per_second in self._next_free:
-                self._next_free[per_second] -= 1 / per_second
+            self._next_query -= 1 / self._cap
+
+    def _lowest_cap(self, now: float) -> float:
+        in_use = {cap: at for cap, at in self._caps.items() if at > now - CAP_IN_USE_SECONDS}
+        lowest = min(in_use)
+        self._caps = in_use if len(in_use) <= CAPS_KEPT else {lowest: in_use[lowest]}
+        return lowest
 
     def held(self, now: float) -> float:
         """Seconds for which nothing is to be sent at all, a create neither."""
         with self._lock:
             left = self._held_until - now
         return left if left > CALM_SECONDS else 0.0
+
+    def create_turn(self, now: float, dice: float) -> float:
+        """Take a create's turn: 0 if it may go now, else seconds after which to ask again.
+
+        Args:
+            now: What the clock says.
+            dice: A random number in [0, 1), so that those who wait do not all ask at once.
+        """
+        with self._lock:
+            if self._creates_per_second == math.inf or self._is_over(now):
+                left = self._held_until - now
+                return left if left > CALM_SECONDS else 0.0
+            gap = 1 / self._creates_per_second
+            begin = max(self._next_create, self._held_until)
+            if begin - now > CALM_SECONDS:
+                others = max(self._creates_waiting - 1, 0)
+                return begin - now + dice * min(others * gap, CREATES_ASK_WITHIN_SECONDS)
+            # A turn that was fetched late is not lost, but turns are not saved up either.
+            self._next_create = max(begin, now - max(BURST_SECONDS, gap)) + gap
+            return 0.0
+
+    def wait_with_create(self, by: int) -> None:
+        """So many more creates wait for their turn, or fewer if negative."""
+        with self._lock:
+            self._creates_waiting += by
+
+    def create_passed(self, now: float) -> None:
+        """The service did not complain about a create: those that wait may go faster."""
+        with self._lock:
+            if now >= self._second_ends:
+                self._passed_before = self._passed if now < self._second_ends + 1.0 else 0
+                self._passed, self._second_ends = 0, now + 1.0
+            self._passed += 1
+            if self._creates_waiting and self._creates_per_second != math.inf:
+                more = 1.0  # for each that passes: so it doubles in less than a second
+                if self._creates_per_second >= self._proven_speed:
+                    by_and_by = self._proven_speed / CREATES_DOUBLE_IN_SECONDS
+                    more = by_and_by / self._creates_per_second
+                self._creates_per_second += more
+
+    def create_refused(self, now: float, seconds: float, sent: float) -> None:
+        """The service said of a create that was sent then: too many. Otherwise as ``slow_down``."""
+        self.slow_down(now, seconds)
+        with self._lock:
+            if sent <= self._complained_at:
+                return  # it went out at the speed of before
+            self._complained_at = now
+            passed = 0 if now >= self._second_ends + 1.0 else max(self._passed, self._passed_before)
+            slower = passed * PASSED_SHARE
+            if self._creates_per_second == math.inf:
+                self._creates_per_second = max(slower, CREATES_PER_SECOND_FIRST)
+            else:
+                slower = min(slower, self._creates_per_second * PASSED_SHARE)
+                half = self._creates_per_second * SLOWER_BY
+                self._creates_per_second = max(slower, half, CREATES_PER_SECOND_MIN)
+                self._proven_speed = self._creates_per_second
+
+    def _is_over(self, now: float) -> bool:
+        calm_since = max(self._complained_at, self._held_until)
+        if self._creates_waiting or now < calm_since + RECOVERY_SECONDS:
+            return False
+        self._creates_per_second = self._proven_speed = math.inf
+        return True
 
     def slow_down(self, now: float, seconds: float) -> None:
         """The service said: too much. Hold everything for so long, and go on at half the speed."""

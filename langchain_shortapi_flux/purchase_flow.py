@@ -2,6 +2,13 @@
 
 It knows what an entry found under the key means: which job is to be followed, what is answered
 without asking, and when nobody can tell. No I/O: clocks are passed in, keepers perform the acts.
+
+**An unclear answer that names a job** (a no beside an id, a 5xx, a body that is broken off) proves
+no job: but no create holds an id that could be echoed, so the job that it names is taken for the
+one that was asked for. Hence the id is kept with the doubt, and the key's next call makes a free
+query. A job that is known there is this purchase: it is followed like any other. One that the
+service does not know, or will not tell of, leaves the purchase as unknown as it was:
+``CreateOutcomeUnknown`` with key, time and id, or bought anew where ``on_unknown="buy"`` allows it.
 """
 
 from __future__ import annotations
@@ -23,7 +30,7 @@ from langchain_shortapi_flux.errors import (
     UnexpectedReply,
 )
 from langchain_shortapi_flux.flow_steps import Answer, Circumstances, JobFlow, Order, Step, logger
-from langchain_shortapi_flux.follow_flow import follow_job
+from langchain_shortapi_flux.follow_flow import follow_job, look_at_job
 from langchain_shortapi_flux.job import FluxJob, Repeat
 from langchain_shortapi_flux.job_flow import Leaving, create_job
 from langchain_shortapi_flux.ledger import (
@@ -31,7 +38,6 @@ from langchain_shortapi_flux.ledger import (
     Claim,
     Ended,
     Entry,
-    LedgerAct,
     LedgerTrouble,
 )
 
@@ -96,7 +102,7 @@ def buy_job_once(order: Order, purchase: Purchase, here: Circumstances) -> JobFl
         failure = error
     outcome = _failed(failure) if failure else _outcome(job)
     ended = Ended(purchase.key, "ended", holder=purchase.holder, job_id=job.job_id, outcome=outcome)
-    yield from _note(ended, job)
+    yield from _note(ended)
     if failure is not None:
         raise failure
     return job
@@ -125,40 +131,65 @@ def create_job_once(order: Order, purchase: Purchase, here: Circumstances) -> Jo
         LedgerFailed: The ledger could not be asked; this call bought nothing.
         InvalidRequest: The key stands for other arguments.
         CreateOutcomeUnknown: An earlier create under this key has no known outcome.
+        JobTimeout: A job that an unclear answer named could not be asked for in time.
+        UnexpectedReply: No query for such a job got a usable answer.
         JobFailed: The key's job failed earlier.
         NotCreated: As ``create_job``; the key is free again.
     """
     found, purchase = yield from _claim(purchase, here)
-    if found.holder != purchase.holder:
-        return _known(found, order, here)
+    while found.holder != purchase.holder:
+        if found.state != "unknown" or (yield from _is_known_there(found, purchase, order, here)):
+            return _known(found, order, here)
+        found, purchase = yield from _claim(purchase, here, instead_of=found.holder)
     # Less what a slow ledger took of it; a wall clock that was set back adds nothing.
     lease_left = min(found.lease_ends - purchase.wall(), purchase.lease)
     lease_left -= purchase.lease * (1 - CREATE_SHARE_OF_LEASE)
     here_for_create = replace(here, timeout=min(here.timeout, here.elapsed() + lease_left))
     problem: ShortAPIError | None = None
-    leaving = Leaving((purchase.released,), (purchase.unclear,))
+    leaving = Leaving((purchase.released,), (purchase.unclear,), purchase.key)
     try:
         job = yield from create_job(order, here_for_create, leaving)
-    except GeneratorExit:
-        logger.warning("the create that was left has the key %s in the ledger", purchase.key)
-        raise
     except NotCreated as error:
         problem, act = error, purchase.released
     except (CreateOutcomeUnknown, UnexpectedReply) as error:
-        problem, act = _unknown(found, str(error), error), purchase.unclear
+        problem = _unknown(found, str(error), error)
+        act = replace(purchase.unclear, job_id=error.job_id)
     if problem is not None:
-        yield from _note(act, None)
+        yield from _note(act)
         raise problem
     # Before the job is shown to anyone: whoever leaves at the first snapshot leaves a trace.
-    yield from _note(Bought(purchase.key, purchase.holder, job.job_id), job)
+    yield from _note(Bought(purchase.key, purchase.holder, job.job_id))
     return job
 
 
+def _is_known_there(
+    found: Entry, purchase: Purchase, order: Order, here: Circumstances
+) -> Generator[Step, Answer | None, bool]:
+    """Whether there is the job that an unclear answer named; False where it may be bought anew."""
+    patience = here.timeout if here.max_wait is None else min(here.timeout, here.max_wait)
+    named = _to_follow(found.job_id or "", order, here)
+    try:
+        yield from look_at_job(named, replace(here, timeout=patience))
+    except UnexpectedReply as error:
+        if error.status_code is None:  # the service has not said anything yet
+            raise
+        if purchase.on_unknown != "buy":
+            raise _unknown(found, f"{_NO_CLEAR_ANSWER}, and {error}", error) from None
+        return False
+    yield from _note(Bought(found.key, found.holder, named.job_id))
+    return True
+
+
 def _claim(
-    purchase: Purchase, here: Circumstances
+    purchase: Purchase, here: Circumstances, instead_of: str | None = None
 ) -> Generator[Step, Answer | None, tuple[Entry, Purchase]]:
-    """Take the key, or find what stands under it once its outcome can be told."""
-    wait, looks, instead_of = 0.0, 0, None
+    """Take the key, or find what stands under it once its outcome can be told.
+
+    ``instead_of`` names the holder of an entry that may be replaced, for nobody can tell of it.
+    """
+    if instead_of is not None:
+        purchase = replace(purchase, in_doubt=True)
+    wait, looks = 0.0, 0
     seen: Entry | None = None
     while True:
         if wait:
@@ -273,20 +304,21 @@ def _unknown(found: Entry, what: str, cause: ShortAPIError | None) -> CreateOutc
     return error
 
 
-def _note(act: LedgerAct, job: FluxJob | None) -> Generator[Step, Answer | None, None]:
+def _note(act: Bought | Ended) -> Generator[Step, Answer | None, None]:
     """Let the ledger note something. Once a job is paid for, its failure must not lose the job."""
+    known_first_now = isinstance(act, Bought) or act.result == "unknown"
     try:
         # Left while this is under way, it is done all the same: noting it twice does no harm.
         answer = yield Step(None, 0.0, act, (act,))
-        if isinstance(answer, LedgerTrouble) and isinstance(act, Bought):
+        if isinstance(answer, LedgerTrouble) and known_first_now:
             # A stale connection fails once; the job's id must not be lost for so little.
             answer = yield Step(None, NOTE_AGAIN_SECONDS, act, (act,))
     except GeneratorExit:
-        if job is not None:
+        if act.job_id is not None:
             logger.warning(
                 "stopped while job %s was noted in the ledger; follow(%r) picks it up",
-                job.job_id,
-                job.job_id,
+                act.job_id,
+                act.job_id,
             )
         raise
     if isinstance(answer, LedgerTrouble):
@@ -295,5 +327,5 @@ def _note(act: LedgerAct, job: FluxJob | None) -> Generator[Step, Answer | None,
             type(act).__name__,
             act.key,
             answer.reason,
-            job.job_id if job is not None else "none",
+            act.job_id or "none",
         )

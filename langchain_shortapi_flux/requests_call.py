@@ -5,6 +5,8 @@ It knows how a blocking exchange is bounded in time and size, and nothing of job
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import requests
 from urllib3.exceptions import HTTPError
 
@@ -16,19 +18,23 @@ from langchain_shortapi_flux.connection import (
     why_lost,
 )
 from langchain_shortapi_flux.http_acts import HttpReply, HttpRequest, Lost
-from langchain_shortapi_flux.socket_contact import SocketContact
+
+if TYPE_CHECKING:
+    from langchain_shortapi_flux.socket_contact import SocketContact
 
 READ_CHUNK_BYTES = 64 * 2**10
 
 
 def perform(
-    act: HttpRequest, session: requests.Session, connection: Connection
+    act: HttpRequest, session: requests.Session, connection: Connection, contact: SocketContact
 ) -> HttpReply | Lost:
-    """Make one call and give its reply, or say that none came and whether anything was sent."""
+    """Make one call and give its reply, or say that none came and whether anything was sent.
+
+    ``contact`` says the latter also where this is interrupted.
+    """
     if not act.repeatable:
         session.close()  # drops idle connections; the session itself stays usable
     proxy = connection.proxy_url
-    contact = SocketContact(act.time_left)
     problem: BaseException
     try:
         with (

@@ -6,17 +6,17 @@ import time
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING
 
+from langchain_shortapi_flux.flow_steps import leave
 from langchain_shortapi_flux.http_acts import HttpRequest
 from langchain_shortapi_flux.requests_call import perform
-from langchain_shortapi_flux.socket_contact import ContactSession
+from langchain_shortapi_flux.socket_contact import ContactSession, SocketContact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from langchain_shortapi_flux.connection import Connection
-    from langchain_shortapi_flux.flow_steps import Answer, JobFlow
+    from langchain_shortapi_flux.flow_steps import Answer, JobFlow, Step
     from langchain_shortapi_flux.job import FluxJob
-    from langchain_shortapi_flux.ledger import LedgerAct
     from langchain_shortapi_flux.surroundings import Surroundings
 
 
@@ -29,7 +29,8 @@ def run(
     """Yield each new snapshot of the job, the last one when it has ended."""
     shown: FluxJob | None = None
     answer: Answer | None = None
-    if_left: tuple[LedgerAct, ...] = ()
+    step: Step | None = None
+    contact: SocketContact | None = None
     with ContactSession() as session:
         session.trust_env = False  # .netrc would replace the key; the rest is connection's
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -38,15 +39,15 @@ def run(
                 try:
                     step = flow.send(answer)
                 except Exception:
-                    if_left = ()
+                    step = None
                     raise
-                if_left = step.if_left
                 if step.job is not None and step.job is not shown:
                     yield (shown := step.job)
                 if step.wait:
                     (step.bell.wait if step.bell else sleep)(step.wait)
                 if isinstance(step.act, HttpRequest):
-                    answer = perform(step.act, session, connection)
+                    contact = SocketContact(step.act.time_left)
+                    answer = perform(step.act, session, connection, contact)
                 elif step.act is None:
                     answer = None
                 else:
@@ -54,6 +55,5 @@ def run(
         except StopIteration as end:
             yield end.value
         finally:
-            flow.close()
-            for act in if_left:
+            for act in leave(flow, step, sent=contact is not None and contact.made):
                 surroundings.part(act)

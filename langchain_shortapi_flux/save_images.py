@@ -45,6 +45,7 @@ class SaveImages(RunnableSerializable[FluxJob, list[Path]]):
         folder: Where to write; made when the first job is saved.
 
     Raises:
+        pydantic.ValidationError: A field is unknown, or its value is not allowed.
         DownloadFailed: By each call: the job has no pictures (yet), or they could not be saved;
             the error carries the job id. See ``FluxJob.save``.
         TypeError: By each call: what comes in is no ``FluxJob``.
@@ -59,7 +60,7 @@ class SaveImages(RunnableSerializable[FluxJob, list[Path]]):
     keep_existing: bool = True
     """Take a file of a picture's name for that picture, saved before; if False, it is an error."""
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Seconds for each picture; 120 where not given."""
+    """Seconds for each picture, redirects included; 120 where not given."""
     max_bytes: Annotated[int, Field(gt=0)] | None = None
     """Bytes of each picture; 32 MiB where not given."""
     allow_private: bool = False
@@ -79,7 +80,12 @@ class SaveImages(RunnableSerializable[FluxJob, list[Path]]):
     def invoke(
         self, input: FluxJob, config: RunnableConfig | None = None, **kwargs: Any
     ) -> list[Path]:
-        """Save a job's pictures; gives their paths."""
+        """Save a job's pictures; gives their paths.
+
+        Raises:
+            DownloadFailed: See the class.
+            TypeError: Likewise.
+        """
         return self._call_with_config(self._save, input, config, **kwargs)
 
     @override
@@ -109,6 +115,7 @@ class SaveImages(RunnableSerializable[FluxJob, list[Path]]):
     @classmethod
     @override
     def is_lc_serializable(cls) -> bool:
+        """Yes: ``dumpd`` and ``load`` round-trip."""
         return True
 
 

@@ -85,12 +85,12 @@ class Budget:
 
     @property
     def amounts(self) -> Amounts:
-        """All four amounts, read at one moment."""
+        """All four amounts in USD, read at one moment."""
         return self._books.amounts()
 
     @property
     def usd(self) -> Decimal:
-        """What jobs may cost together."""
+        """USD that jobs may cost together, from the beginning."""
         return self.amounts.usd
 
     @property
@@ -127,6 +127,10 @@ class Budget:
     def price_of(self, request: FluxRequest, model: str) -> Decimal:
         """USD that a job may cost at worst. Options left out are what the official page says.
 
+        Args:
+            request: What is asked for.
+            model: The service's model id.
+
         Raises:
             ConfigurationError: What a request to that model costs is not known.
         """
@@ -134,6 +138,11 @@ class Budget:
 
     def reserve(self, request: FluxRequest, model: str, base_url: str) -> Reservation:
         """Set aside what a job may cost at worst, before it is created.
+
+        Args:
+            request: What is asked for.
+            model: The service's model id.
+            base_url: The service: the job is known by it and its id.
 
         Raises:
             BudgetExceeded: That is more than what is left.
@@ -155,7 +164,7 @@ class Budget:
         return Reservation(self._books, line)
 
     def settle(self, job: FluxJob) -> None:
-        """Take note of a snapshot. Jobs that were not bought from this budget are ignored.
+        """Take note of what ``job`` says. Jobs not bought from this budget are ignored.
 
         It may be called with every snapshot, again and again, from any call that follows the job.
         """
@@ -225,7 +234,7 @@ class Reservation:
         return None if self._line.key is None else self._line.key[1]
 
     def bought(self, job: FluxJob) -> None:
-        """A job was made; from now on ``Budget.settle`` knows it by its id.
+        """A job was made; from now on ``Budget.settle`` knows ``job`` by its id.
 
         It counts even after ``give_back``: the service has charged it all the same.
         """
@@ -241,7 +250,7 @@ class Reservation:
             self._books.end(self._line, spent=0)
 
     def spend(self, usd: Usd) -> None:
-        """This much was charged, as the account shows. Otherwise as ``give_back``.
+        """``usd`` were charged, as the account shows. Otherwise as ``give_back``.
 
         Raises:
             TypeError: As for ``Budget``.

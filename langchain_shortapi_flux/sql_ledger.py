@@ -101,7 +101,12 @@ class SqlLedger:
         self.timeout = timeout
 
     def claim(self, claim: Claim) -> Entry:
-        """See ``Ledger``."""
+        """See ``Ledger``.
+
+        Raises:
+            TimeoutError: The database took all the time there was.
+            sqlalchemy.exc.SQLAlchemyError: It is locked, out of reach, silent, or else.
+        """
         fresh = claim.entry() if self.store_prompts else replace(claim.entry(), prompt=None)
         values = asdict(fresh)
         insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
@@ -126,7 +131,7 @@ class SqlLedger:
                 # Released between the two looks: free again, so it can be claimed again.
 
     def bought(self, act: Bought) -> None:
-        """See ``Ledger``."""
+        """See ``Ledger``. Raises as ``claim``."""
         self._write(
             act,
             _jobs.update()
@@ -139,7 +144,7 @@ class SqlLedger:
         )
 
     def ended(self, act: Ended) -> None:
-        """See ``Ledger``."""
+        """See ``Ledger``. Raises as ``claim``."""
         mine = sql.and_(_jobs.c.holder == act.holder, _jobs.c.job_id.is_(None))
         if act.result == "ended":
             if act.job_id is None:
@@ -147,7 +152,7 @@ class SqlLedger:
             kept = act.outcome
             if not self.store_prompts:
                 kept = without_service_words(kept, act.job_id)
-            its = sql.and_(_jobs.c.job_id == act.job_id, _jobs.c.state == "bought")
+            its = sql.and_(_jobs.c.job_id == act.job_id, _jobs.c.state != "ended")
             self._write(
                 act,
                 _jobs.update()
@@ -159,11 +164,18 @@ class SqlLedger:
         else:
             self._write(
                 act,
-                _jobs.update().where(_jobs.c.key == act.key, mine).values(state="unknown"),
+                _jobs.update()
+                .where(_jobs.c.key == act.key, mine)
+                .values(state="unknown", job_id=act.job_id),
             )
 
     def entries(self) -> Iterator[Entry]:
-        """Every entry, oldest claim first: for looking after what was bought."""
+        """Every entry, oldest claim first: for looking after what was bought.
+
+        Raises:
+            TimeoutError: The database took more than 60 seconds.
+            sqlalchemy.exc.SQLAlchemyError: It is locked, out of reach, silent, or else.
+        """
         with self._database.transaction(UPKEEP_SECONDS_MAX) as connection:
             rows = connection.execute(_jobs.select().order_by(_jobs.c.claimed_at)).all()
         return map(_entry, rows)
@@ -182,6 +194,8 @@ class SqlLedger:
 
         Raises:
             ValueError: ``before`` is in the future, or no number.
+            TimeoutError: As ``entries``.
+            sqlalchemy.exc.SQLAlchemyError: Likewise.
         """
         now = time.time()
         if not -math.inf < before <= now:

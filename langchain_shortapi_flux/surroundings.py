@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from langchain_shortapi_flux.ledger import Ledger, LedgerAct
 
 
+TURN_LOOK_SECONDS = 0.1
+"""How often blocking code looks for a turn, unless the limiter has a ``check_every_n_seconds``."""
+TURN_LOOK_SECONDS_MIN = 0.001
 PARTING_SECONDS = 1.0
 """How long one who leaves may be held by a ledger, for each thing there is to note."""
 
@@ -31,7 +34,10 @@ class Surroundings:
 
     Args:
         ledger: Who keeps what was bought.
-        rate_limiter: Who is asked before each create; None where nobody is.
+        rate_limiter: Who is asked before each create; None where nobody is. On an event loop it
+            is asked once, and waited for until the job's deadline. Blocking code looks for a turn
+            again and again, at the limiter's own pace: a thread that waits inside of a limiter
+            cannot be called back at the deadline, and would take a turn from others later.
     """
 
     def __init__(self, ledger: Ledger, rate_limiter: BaseRateLimiter | None = None) -> None:
@@ -43,15 +49,18 @@ class Surroundings:
         """Perform an act, blocking."""
         if not isinstance(act, Acquire):
             return perform_ledger_act(self._ledger, act)
+        limiter = self._rate_limiter
         try:
-            return Turn(self._rate_limiter is None or self._rate_limiter.acquire(blocking=False))
+            if limiter is None or limiter.acquire(blocking=False):
+                return Turn(granted=True)
+            return Turn(granted=False, again=_look_seconds(limiter))
         except Exception as error:  # noqa: BLE001 - a limiter's own errors, of whatever library
             return Turn(granted=False, trouble=type(error).__name__)
 
     async def aperform(self, act: LedgerAct | Acquire) -> Answer | None:
         """The async twin of ``perform``: a blocking ledger is asked in a thread."""
         if isinstance(act, Acquire):
-            return await self._acquire()
+            return await self._acquire(act)
         if not self._ledger.blocking:
             return perform_ledger_act(self._ledger, act)
         # Once begun it is carried through, also if this task is cancelled: one that waits for a
@@ -84,12 +93,19 @@ class Surroundings:
 
         return asyncio.get_running_loop().run_in_executor(None, note)
 
-    async def _acquire(self) -> Turn:
+    async def _acquire(self, act: Acquire) -> Turn:
+        limiter = self._rate_limiter
         try:
-            limiter = self._rate_limiter
-            return Turn(limiter is None or await limiter.aacquire(blocking=False))
+            async with asyncio.timeout(act.time_left) as deadline:
+                return Turn(limiter is None or await limiter.aacquire(blocking=True))
         except Exception as error:  # noqa: BLE001 - as above
-            return Turn(granted=False, trouble=type(error).__name__)
+            over = isinstance(error, TimeoutError) and deadline.expired()
+            return Turn(granted=False, trouble=None if over else type(error).__name__)
+
+
+def _look_seconds(limiter: BaseRateLimiter) -> float:
+    own = getattr(limiter, "check_every_n_seconds", None)
+    return max(own, TURN_LOOK_SECONDS_MIN) if isinstance(own, (int, float)) else TURN_LOOK_SECONDS
 
 
 def _told(act: LedgerAct, answer: Answer | None) -> None:

@@ -90,6 +90,10 @@ class ShortAPIFluxTool(PictureTool):
     In an agent the same tool call never buys twice: the purchase is known in ``flux.ledger`` by
     thread (or task), tool call and arguments. Where a provider gives tool calls no id, LangGraph's
     task stands in for it; then two calls of one task with equal arguments are one purchase.
+
+    Raises:
+        pydantic.ValidationError: A field, the Runnable's ones included, has a value that is not
+            allowed.
     """
 
     name: str = TOOL_NAME

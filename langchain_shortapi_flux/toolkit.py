@@ -20,6 +20,9 @@ class ShortAPIFluxToolkit(BaseToolkit):
 
         tools = ShortAPIFluxToolkit(flux=ShortAPIFlux(performance="schnell")).get_tools()
         agent = create_agent(model, tools=tools)
+
+    Raises:
+        pydantic.ValidationError: A field has a value that is not allowed.
     """
 
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -27,7 +30,8 @@ class ShortAPIFluxToolkit(BaseToolkit):
     flux: ShortAPIFlux = Field(default_factory=ShortAPIFlux)
     """What makes the pictures; shared by the tools, its ledger too."""
     max_wait: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Seconds after which the first tool answers that the job is still running."""
+    """Seconds after which the first tool answers that the job is still running; it waits to the
+    end where not given. The second has a bound of its own, 60 s."""
 
     content: Literal["text", "image"] = "text"
     """What the model gets of pictures, from both tools; see ``ShortAPIFluxTool``."""

@@ -19,6 +19,7 @@ from langchain_shortapi_flux import (
     ConfigurationError,
     CreateOutcomeUnknown,
     FluxJob,
+    FluxJobs,
     InvalidRequest,
     JobFailed,
     MemoryLedger,
@@ -168,6 +169,30 @@ def test_a_chain_is_batched_through(sandbox: Sandbox) -> None:
     chain = PromptTemplate.from_template("a {animal}") | flux_on(sandbox)
     jobs = chain.batch([{"animal": "fox"}, {"animal": "owl"}])
     assert [job.request.prompt for job in jobs if job.request] == ["a fox", "a owl"]
+
+
+@pytest.mark.parametrize("how", ["batch", "abatch"])
+async def test_what_a_batch_gives_shows_itself_as_one_gallery(sandbox: Sandbox, how: str) -> None:
+    """Also where failures stand in their places, and where LangChain or a retry is around it."""
+    flux = flux_on(sandbox)
+    chain = PromptTemplate.from_template("a {animal}") | flux
+    animals = [{"animal": "fox"}, {"animal": "owl"}]
+    if how == "batch":
+        galleries = [
+            flux.batch(["a fox", ""], return_exceptions=True),
+            flux.with_retry().batch(["a fox", "an owl"]),
+            chain.batch(animals),
+        ]
+    else:
+        galleries = [
+            await flux.abatch(["a fox", ""], return_exceptions=True),
+            await flux.with_retry().abatch(["a fox", "an owl"]),
+            await chain.abatch(animals),
+        ]
+    for jobs in galleries:
+        assert isinstance(jobs, FluxJobs)
+        assert jobs._repr_mimebundle_()["text/plain"].startswith("2 jobs: ")
+    assert "1 InvalidRequest" in FluxJobs(galleries[0])._repr_mimebundle_()["text/html"]
 
 
 def test_several_loops_and_threads_at_once(sandbox: Sandbox, nothing_left: None) -> None:
@@ -381,19 +406,20 @@ def test_who_takes_the_first_and_leaves_stops_the_rest(
 
 
 class Turns(BaseRateLimiter):
-    """Gives as many turns as it has, and counts how often it was asked."""
+    """Gives as many turns as it has, counts how often it was asked, and never gets more."""
 
     def __init__(self, turns: int) -> None:
         self.turns, self.asked = turns, 0
 
     def acquire(self, *, blocking: bool = True) -> bool:
-        assert not blocking, "nobody may be held by a limiter beyond a deadline"
+        assert not blocking, "a thread held by a limiter keeps no deadline"
         self.asked += 1
         self.turns -= 1
         return self.turns >= 0
 
     async def aacquire(self, *, blocking: bool = True) -> bool:
-        return self.acquire(blocking=blocking)
+        assert blocking, "on an event loop it is asked once, and waited for"
+        return self.acquire(blocking=False) or await asyncio.Event().wait()
 
 
 @pytest.mark.parametrize("how", ["invoke", *HOWS])

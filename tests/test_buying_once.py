@@ -13,8 +13,10 @@ import pytest
 from both_drivers import DRIVERS, Caller
 from langchain_core.runnables import ConfigurableField, RunnableConfig
 from leaping_time import leap_at_each_query
-from quick_flux import flux_on
+from quick_flux import QUICK_POLL, flux_on
+from reply_server import ReplyServer
 from test_faults import SHORT, label, of_every_kind
+from transcripts import CREATE_UNCLEAR, JOB_ID, RUNNING, SUCCEEDED
 
 from langchain_shortapi_flux import (
     CreateOutcomeUnknown,
@@ -301,6 +303,29 @@ def test_an_unknown_create_is_bought_again_only_on_request(
     jobs = [caller.invoke(asked) for _ in range(2)]
     assert jobs[0].job_id == jobs[1].job_id == sandbox.jobs[1].job_id
     assert creates(sandbox) == 2
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+@pytest.mark.parametrize("name", ["500 and yet an id", "200 cut off after the id"])
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_job_that_an_unclear_answer_named_is_brought_home_by_its_key(
+    driver: str, name: str, kind: str, tmp_path: Path
+) -> None:
+    """Two creates would be two charges: the second call asks for the job that the first named."""
+    ledger = MemoryLedger() if kind == "memory" else SqlLedger(f"sqlite:///{tmp_path}/jobs.db")
+    with ReplyServer(*CREATE_UNCLEAR[name], RUNNING, SUCCEEDED) as server:
+        flux = ShortAPIFlux(base_url=server.base_url, api_key="x", poll=QUICK_POLL, ledger=ledger)
+        caller = Caller(driver, flux)
+        first, second, third = (end_of(caller.invoke) for _ in range(3))
+        asked = [one.path.partition("?")[0].rpartition("/")[2] for one in server.asked]
+    assert isinstance(first, CreateOutcomeUnknown)
+    assert isinstance(second, FluxJob)
+    assert isinstance(third, FluxJob)
+    assert first.job_id == second.job_id == third.job_id == JOB_ID
+    assert second.images == third.images
+    assert asked == ["create", "query", "query"]
+    if isinstance(ledger, SqlLedger):
+        ledger.close()
 
 
 # --- leaving early ------------------------------------------------------------------------------

@@ -256,7 +256,14 @@ async def test_a_body_names_its_job_in_any_shape(body: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ["\ud800", "[" * 60_000, 7, [JOB_ID], {"id": [1]}, TOO_LONG, TOO_LONG.decode()]
+    "body",
+    [
+        *("\ud800", "[" * 60_000, 7, [JOB_ID], {"id": [1]}, TOO_LONG, TOO_LONG.decode()),
+        *({"id": 10**5000}, {"data": {"job_id": -(10**5000)}}, '{"id": ' + "9" * 5000 + "}"),
+        *({"id": float("nan")}, {"id": float("inf")}, {"id": True}, {"id": "\ud800"}),
+        *('{"id": NaN}', '{"id": 1e999}', '{"id": "\\ud800"}', {"id": "a\0b"}, {1: {2: {}}}),
+        *("{" * 60_000, '{"data":' * 7000, {"id": "x" * 5000}, {"data": {"data": {"id": JOB_ID}}}),
+    ],
 )
 async def test_what_another_server_has_parsed_may_be_hostile_too(body: Any) -> None:
     """``await request.json()`` gives whatever was sent."""

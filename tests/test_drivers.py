@@ -9,6 +9,7 @@ import json
 import socket
 import time
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,6 +34,7 @@ from transcripts import (
 )
 
 from langchain_shortapi_flux import (
+    Budget,
     ConfigurationError,
     CreateOutcomeUnknown,
     FluxJob,
@@ -682,6 +684,98 @@ async def test_a_create_that_found_no_socket_in_time_was_not_sent(sandbox: Sandb
     assert (await first).status == "succeeded"
     assert len(sandbox.charges) == 1
     assert [call.on for call in sandbox.calls].count("create") == 1
+
+
+async def test_creates_that_are_cancelled_while_they_queue_for_a_socket_cost_nothing(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Half-way through 500 on four sockets: reserved is what may have been charged, no more."""
+    sandbox.inject(Fault("create", "hold", seconds=30.0, times=4))
+    budget = Budget(usd="5")
+    flux = flux_on(sandbox, max_connections=4, performance="schnell", budget=budget, timeout=50.0)
+    tasks = [
+        asyncio.create_task(flux.ainvoke(f"fox {number}", request_key=f"order {number}"))
+        for number in range(500)
+    ]
+    await _calls_reach(sandbox, 4)
+    assert budget.reserved == 1
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    charged = sum(charge.usd for charge in sandbox.charges)
+    assert budget.reserved + budget.spent == charged == Decimal("0.008")
+    assert isinstance(flux.ledger, MemoryLedger)
+    left = [entry.key.rpartition(" ")[2] for entry in flux.ledger._open.values()]
+    assert {entry.state for entry in flux.ledger._open.values()} == {"unknown"}
+    assert len(left) == 4
+    assert caplog.text.count("stopped while a job was being created") == 4
+    free = next(str(number) for number in range(500) if str(number) not in left)
+    again = await flux.ainvoke(f"fox {free}", request_key=f"order {free}")
+    assert again.status == "succeeded"
+    assert len(sandbox.charges) == 5
+
+
+async def test_a_second_try_that_is_cancelled_while_it_queues_is_given_up_for_good(
+    sandbox: Sandbox,
+) -> None:
+    """Also where it was the last that ``create_attempts`` allows."""
+    sandbox.inject(Fault("create", "hold", seconds=30.0))
+    budget, once = Budget(usd="5"), RetryLimits(create_attempts=1)
+    flux = flux_on(sandbox, max_connections=1, budget=budget, retry=once, timeout=50.0)
+    first = asyncio.create_task(flux.ainvoke("a fox"))
+    await _calls_reach(sandbox, 1)
+    second = asyncio.create_task(flux.ainvoke("a hare", request_key="one"))
+    third = asyncio.create_task(flux.ainvoke("an owl"))
+    while budget.reserved < Decimal("0.06"):  # noqa: ASYNC110 - the flows set no event
+        await asyncio.sleep(0.005)
+    await asyncio.sleep(0.02)
+    for task in (second, third):
+        task.cancel()
+    await asyncio.gather(second, third, return_exceptions=True)
+    assert isinstance(flux.ledger, MemoryLedger)
+    assert (budget.reserved, len(flux.ledger)) == (Decimal("0.02"), 0)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert (budget.reserved, len(flux.ledger)) == (Decimal("0.02"), 1)
+
+
+@pytest.mark.parametrize("key", [None, "one"])
+def test_an_interrupt_while_create_connects_costs_nothing(
+    key: str | None, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C on the main thread: there was no connection, so nothing can have been bought."""
+    budget = Budget(usd="5")
+    flux = flux_on(sandbox, budget=budget)
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as socketless:
+        socketless.setattr(socket, "getaddrinfo", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            flux.bind(request_key=key).invoke("a fox")
+    assert isinstance(flux.ledger, MemoryLedger)
+    assert budget.reserved == len(flux.ledger) == len(sandbox.calls) == 0
+
+
+@pytest.mark.parametrize("key", [None, "one"])
+def test_an_interrupt_once_create_is_connected_leaves_it_in_doubt(
+    key: str | None, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From here on the bytes may be on their way."""
+    budget = Budget(usd="5")
+    flux = flux_on(sandbox, budget=budget)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as deaf:
+        deaf.setattr("http.client.HTTPConnection.getresponse", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            flux.bind(request_key=key).invoke("a fox")
+    assert isinstance(flux.ledger, MemoryLedger)
+    assert [entry.state for entry in flux.ledger._open.values()] == ["unknown"]
+    assert budget.reserved == Decimal("0.02")
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

@@ -6,12 +6,17 @@ job or a ShortAPIError that says whether it was charged; after create it carries
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
 from both_drivers import DRIVERS, Caller
-from quick_flux import flux_on
+from crowd import Bucket
+from quick_flux import QUICK_POLL, QUICK_RETRY, flux_on
+from reply_server import ReplyServer
+from transcripts import SUCCEEDED
 
 from langchain_shortapi_flux import (
     CreateOutcomeUnknown,
@@ -23,12 +28,16 @@ from langchain_shortapi_flux import (
     RetryLimits,
     ServiceUnavailable,
     ShortAPIError,
+    ShortAPIFlux,
     UnexpectedReply,
 )
 from langchain_shortapi_flux.sandbox import Fault
 from langchain_shortapi_flux.sandbox.faults import KINDS
 
 if TYPE_CHECKING:
+    from reply_server import Asked, Pieces
+
+    from langchain_shortapi_flux.http_acts import HttpReply, Lost
     from langchain_shortapi_flux.sandbox import Sandbox
 
 SHORT = 0.3
@@ -175,6 +184,38 @@ def test_a_service_that_keeps_refusing_is_not_asked_for_ever(
     assert (caught.value.charge, caught.value.is_retryable) == ("none", True)
     assert len(sandbox.calls) == 3
     assert sandbox.jobs == ()
+
+
+class Popular(ReplyServer):
+    """Creates so many jobs a second; more are refused."""
+
+    def __init__(self, per_second: float) -> None:
+        super().__init__(SUCCEEDED)
+        self._bucket = Bucket(per_second)
+
+    def answer(self, asked: Asked) -> HttpReply | Lost | Pieces:
+        """Note a request; gives what to say to it."""
+        found = super().answer(asked)
+        if asked.method != "POST":
+            return found
+        with self._lock:
+            return self._bucket(time.monotonic())
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_crowd_of_creates_gets_through_a_service_that_limits_them(driver: str) -> None:
+    """Coming back all at once, most would use up their attempts within a tenth of a second."""
+    with Popular(50.0) as server:
+        flux = ShortAPIFlux(
+            base_url=server.base_url, api_key="x", poll=QUICK_POLL, retry=QUICK_RETRY, timeout=40.0
+        )
+        prompts = ["a fox"] * 100
+        if driver == "aiohttp":
+            jobs = list(flux.batch(prompts))
+        else:
+            with ThreadPoolExecutor(len(prompts)) as threads:
+                jobs = list(threads.map(flux.invoke, prompts))
+        assert [job.status for job in jobs] == ["succeeded"] * len(prompts)
 
 
 def passes(fault: Fault) -> bool:

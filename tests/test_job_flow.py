@@ -34,6 +34,7 @@ from transcripts import (
 
 from langchain_shortapi_flux import (
     AuthenticationFailed,
+    Budget,
     ConfigurationError,
     CreateOutcomeUnknown,
     FluxJob,
@@ -49,9 +50,10 @@ from langchain_shortapi_flux import (
     ShortAPIError,
     UnexpectedReply,
 )
-from langchain_shortapi_flux.flow_steps import Order
+from langchain_shortapi_flux.flow_steps import Order, leave
 from langchain_shortapi_flux.follow_flow import follow_job, look_at_job
-from langchain_shortapi_flux.job_flow import create_job
+from langchain_shortapi_flux.job_flow import Leaving, create_job
+from langchain_shortapi_flux.ledger import Bought, Ended
 
 if TYPE_CHECKING:
     from langchain_shortapi_flux.http_acts import HttpReply, Lost
@@ -609,3 +611,49 @@ def test_a_create_that_took_all_the_time_is_shown_before_the_timeout() -> None:
     assert isinstance(play.error, JobTimeout)
     assert [job.job_id for job in play.snapshots] == [JOB_ID]
     assert play.creates == len(play.paths) == 1
+
+
+# --- leaving --------------------------------------------------------------------------------------
+
+_LEFT = Bought("key", "holder", JOB_ID)
+
+
+def test_a_query_that_was_left_before_it_was_sent_is_left_like_any_other() -> None:
+    """The job runs on: also where the deadline is over by now, it is noted."""
+    clock = Clock()
+    known = FluxJob(job_id=JOB_ID, status="pending")
+    flow = follow_job(known, here(clock, timeout=5.0), bought_now=False, if_left=(_LEFT,))
+    step = next(flow)
+    assert step.act is not None
+    clock.pass_by(10.0)
+    assert leave(flow, step, sent=False) == (_LEFT,)
+
+
+def test_a_create_that_an_interrupt_has_ended_is_noted_as_it_stood() -> None:
+    """Ctrl-C while the flow reads an answer: nothing can be asked of it any more."""
+    flow = create_job(Order(REQUEST, MODEL), here(Clock()), Leaving(sent=(_LEFT,)))
+    step = next(flow)
+    with pytest.raises(KeyboardInterrupt):
+        flow.throw(KeyboardInterrupt)
+    assert leave(flow, step, sent=False) == (_LEFT,)
+
+
+@pytest.mark.parametrize("attempts", [1, 4])
+@pytest.mark.parametrize("sent", [False, True])
+def test_a_create_that_was_left_is_noted_as_sent_only_where_it_may_have_been(
+    attempts: int, sent: bool
+) -> None:
+    """Whether or not it would have been tried again."""
+    idle = Ended("key", "released", holder="holder")
+    budget, retry = Budget(usd="1"), RetryLimits(create_attempts=attempts)
+    circumstances = here(Clock(), budget=budget, retry=retry)
+    flow = create_job(Order(REQUEST, MODEL), circumstances, Leaving((idle,), (_LEFT,)))
+    noted = leave(flow, next(flow), sent=sent)
+    assert noted == ((_LEFT,) if sent else (idle,) if attempts > 1 else ())
+    assert budget.reserved == (Decimal("0.002") if sent else 0)
+
+
+def test_a_flow_that_has_raised_leaves_nothing_to_note() -> None:
+    """Its caller knows."""
+    flow = create_job(Order(REQUEST, MODEL), here(Clock()))
+    assert leave(flow, None, sent=False) == ()

@@ -301,6 +301,30 @@ def test_an_unknown_outcome_is_marked(ledger: Ledger) -> None:
     assert (seen(ledger).state, seen(ledger).claimed_at) == ("unknown", CLAIM.now)
 
 
+def test_a_job_that_is_named_with_the_doubt_is_kept_until_it_is_known_or_replaced(
+    ledger: Ledger,
+) -> None:
+    """A query tells later whether there is such a job."""
+    ledger.claim(CLAIM)
+    ledger.ended(Ended(KEY, "unknown", holder="me", job_id="j1"))
+    assert (seen(ledger).state, seen(ledger).job_id) == ("unknown", "j1")
+    ledger.bought(Bought(KEY, "me", "j1"))
+    assert (seen(ledger).state, seen(ledger).job_id) == ("bought", "j1")
+    other = replace(CLAIM, key="other")
+    ledger.claim(other)
+    ledger.ended(Ended("other", "unknown", holder="me", job_id="j2"))
+    assert ledger.claim(replace(other, holder="you", instead_of="me")).holder == "you"
+    assert seen(ledger, "other").job_id is None
+
+
+def test_a_job_that_was_named_with_the_doubt_can_end(ledger: Ledger) -> None:
+    """Also where the note of its purchase was lost."""
+    ledger.claim(CLAIM)
+    ledger.ended(Ended(KEY, "unknown", holder="me", job_id="j1"))
+    ledger.ended(Ended(KEY, "ended", holder="you", job_id="j1", outcome=OUTCOME))
+    assert (seen(ledger).state, seen(ledger).outcome) == ("ended", OUTCOME)
+
+
 @pytest.mark.parametrize("result", ["released", "unknown"])
 def test_only_the_holder_gives_up_a_claim_and_only_without_a_job(
     ledger: Ledger, result: Any

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from email.utils import formatdate
 
 import pytest
+from crowd import Bucket, Crowd
 from screenplay import Clock, here, perform
-from transcripts import CREATED, SUCCEEDED, TOO_MANY
+from transcripts import CREATED, RECEIVED_AT, SUCCEEDED, TOO_MANY, said
 
 from langchain_shortapi_flux import FluxJob, FluxRequest, JobTimeout, RetryLimits
 from langchain_shortapi_flux.flow_steps import Order
@@ -14,6 +16,9 @@ from langchain_shortapi_flux.follow_flow import follow_job
 from langchain_shortapi_flux.job_flow import buy_job
 from langchain_shortapi_flux.pace import (
     BURST_SECONDS,
+    CAP_IN_USE_SECONDS,
+    CAPS_KEPT,
+    CREATES_PER_SECOND_MIN,
     RECOVERY_SECONDS,
     SLOWEST_SHARE,
     Pace,
@@ -161,15 +166,36 @@ def test_a_turn_that_is_given_back_is_had_by_the_next() -> None:
     pace = Pace()
     turns(pace, 1000.0, 100)
     for _ in range(100):
-        pace.give_back(CAP)
+        pace.give_back()
     assert pace.turn(1000.0, CAP) == 0.0
 
 
-def test_runnables_with_other_caps_do_not_wait_for_each_other() -> None:
-    """One query in ten seconds is that Runnable's own affair."""
+@pytest.mark.parametrize("order", [(5.0, 100.0), (100.0, 5.0)])
+def test_the_lowest_cap_holds_for_the_whole_process(order: tuple[float, float]) -> None:
+    """Whoever set it meant the service, which counts what everything here sends."""
     pace = Pace()
-    assert pace.turn(1000.0, 0.1) == 0.0
-    assert turns(pace, 1000.0, 10) == [1000.0] * 10
+    when = sorted(1000.0 + (pace.turn(1000.0, order[number % 2]) or 0.0) for number in range(50))
+    assert when[-1] == pytest.approx(1010.0, abs=BURST_SECONDS + 2 / 5.0)
+    pace.give_back()
+    assert 1000.0 + (pace.turn(1000.0, 5.0) or 0.0) == pytest.approx(when[-1])
+
+
+def test_a_cap_that_nobody_asks_with_any_more_holds_no_more() -> None:
+    """A Runnable that is gone must not slow down the rest for ever."""
+    pace = Pace()
+    pace.turn(1000.0, 0.1)
+    assert (pace.turn(1001.0, CAP) or 0.0) > 1.0
+    later = 1000.0 + CAP_IN_USE_SECONDS
+    assert turns(pace, later, 10) == [later] * 10
+
+
+def test_many_caps_are_not_all_remembered_but_the_lowest_is() -> None:
+    """A server that makes up a number for each user must not fill the memory."""
+    pace = Pace()
+    for number in range(1000):
+        pace.turn(1000.0, 1000.0 + number)
+    assert len(pace._caps) <= CAPS_KEPT + 1
+    assert min(pace._caps) == 1000.0
 
 
 def test_a_hold_beyond_the_deadline_ends_the_wait_at_the_deadline() -> None:
@@ -206,6 +232,182 @@ def test_a_job_that_is_left_gives_its_turn_back() -> None:
     flow = follow_job(JOB, here(clock, pace=pace, queries_per_second=1.0), bought_now=False)
     next(flow)
     before = pace.turn(clock(), 1.0)
-    pace.give_back(1.0)
+    pace.give_back()
     flow.close()
     assert pace.turn(clock(), 1.0) == pytest.approx((before or 0.0) - 1.0)
+
+
+# --- creates after a complaint --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("latency", [0.005, 0.3])
+def test_two_hundred_creates_at_once_against_twenty_a_second_are_all_made(latency: float) -> None:
+    """All that were refused at first do not come back together, so four attempts are enough."""
+    service = Bucket(20.0)
+    crowd = Crowd(service, latency)
+    crowd.create(200, timeout=60.0)
+    assert crowd.ends == {"created": 200}
+    assert crowd.seconds <= 2 * 200 / 20.0
+    assert len(service.refusals) <= 180 + 40
+    assert max(crowd.creates.values()) <= RetryLimits().create_attempts
+    assert crowd.steps <= 15 * 200, "they all ask at once, again and again"
+
+
+@pytest.mark.parametrize("per_second", [1.0, 5.0, 100.0])
+def test_the_pace_of_creates_finds_what_the_service_allows(per_second: float) -> None:
+    """Whatever that is: nobody has documented it."""
+    crowd = Crowd(Bucket(per_second))
+    crowd.create(int(per_second * 10), timeout=60.0)
+    assert crowd.ends == {"created": int(per_second * 10)}
+    assert crowd.seconds <= 30.0
+
+
+def test_creates_do_not_wait_where_the_service_never_complained() -> None:
+    """One step each: five hundred jobs cost what they cost before."""
+    crowd = Crowd(Bucket(500.0))
+    crowd.create(500)
+    assert (crowd.ends, crowd.steps) == ({"created": 500}, 500)
+    assert crowd.seconds == pytest.approx(crowd.latency)
+
+
+@pytest.mark.parametrize(
+    "retry_after", ["7", formatdate(RECEIVED_AT + 7, usegmt=True)], ids=["seconds", "date"]
+)
+def test_no_create_goes_out_while_the_service_wants_to_be_left_alone(retry_after: str) -> None:
+    """But for those that were under way when it said so."""
+    service = Bucket(20.0, said({}, 429, Retry_After=retry_after))
+    crowd = Crowd(service)
+    crowd.create(100, timeout=100.0)
+    assert crowd.ends == {"created": 100}
+    for complaint in service.refusals:
+        heard = complaint + crowd.latency / 2
+        assert not [at for at in service.asked if heard < at - crowd.latency / 2 < heard + 7.0]
+
+
+def test_creates_that_are_left_while_they_wait_do_not_hold_up_the_rest() -> None:
+    """Nor do they take a turn with them: thirty that stay need no longer than thirty alone."""
+    alone, crowd = Crowd(Bucket(20.0)), Crowd(Bucket(20.0))
+    alone.create(50, timeout=60.0)
+    crowd.create(200, dict.fromkeys(range(50, 200), 1.3), timeout=60.0)
+    assert crowd.ends["left"] >= 140
+    assert crowd.ends["created"] + crowd.ends["left"] == 200
+    assert crowd.seconds <= alone.seconds + 2.0
+    assert crowd.pace._creates_waiting == 0
+
+
+def test_creates_wait_for_their_turn_to_their_deadline_and_not_beyond() -> None:
+    """A deadline never starts work; the refusal that is raised says that nothing was bought."""
+    service = Bucket(20.0)
+    crowd = Crowd(service)
+    crowd.create(1000, timeout=10.0)
+    assert set(crowd.ends) == {"created", "RateLimited"}
+    assert crowd.ends["created"] > 100
+    assert crowd.seconds <= 10.0 + crowd.latency + 1e-6
+    assert max(service.asked) <= 1010.0 + crowd.latency
+    assert crowd.pace._creates_waiting == 0
+
+
+def test_a_single_create_that_is_refused_waits_no_longer_than_its_back_off() -> None:
+    """There is nobody to take turns with."""
+    clock = Clock()
+    played = perform(buy_job(ORDER, here(clock)), [TOO_MANY, TOO_MANY, CREATED, SUCCEEDED], clock)
+    assert played.waits[:3] == [0.0, 1.125, 2.25]
+
+
+def test_creates_go_at_once_again_when_the_complaints_are_long_over() -> None:
+    """As if there had been none."""
+    service = Bucket(20.0)
+    crowd = Crowd(service)
+    crowd.create(100)
+    crowd.clock.pass_by(RECOVERY_SECONDS + 10.0)
+    crowd.service, crowd.steps = Bucket(500.0), 0
+    crowd.create(500)
+    assert crowd.steps == 500
+
+
+def test_creates_take_turns_for_as_long_as_the_service_may_still_be_sore() -> None:
+    """A long hold is no recovery: those that it held would all come back together."""
+    pace = Pace()
+    pace.create_refused(1000.0, 60.0, sent=999.9)
+    assert pace.create_turn(1060.0, 0.5) == 0.0
+    assert pace.create_turn(1060.0, 0.5) > 0.0
+
+
+def test_complaints_about_creates_sent_before_the_first_one_count_once() -> None:
+    """A hundred that were under way are all told the same."""
+    once, often = Pace(), Pace()
+    for pace, count in ((once, 1), (often, 100)):
+        for _ in range(count):
+            pace.create_refused(1000.0, 1.0, sent=999.0)
+        pace.create_refused(1005.0, 1.0, sent=1004.0)
+        pace.create_turn(1006.0, 0.5)
+    assert once.create_turn(1006.0, 0.5) == often.create_turn(1006.0, 0.5) == pytest.approx(1.0)
+
+
+def gap_of(pace: Pace, now: float) -> float:
+    """Seconds between one create and the next, once the burst is over; 0 if they all may go."""
+    for _ in range(100):
+        if wait := pace.create_turn(now, 0.5):
+            assert pace.create_turn(now + wait, 0.5) == 0.0
+            return pace.create_turn(now + wait, 0.5)
+    return 0.0
+
+
+def test_creates_go_on_at_nearly_the_speed_that_went_through() -> None:
+    """The first time, later on, and again after a recovery."""
+    pace = Pace()
+    for began in (1000.0, 2000.0):
+        for number in range(100):
+            assert pace.create_turn(began + number / 1000, 0.5) == 0.0
+            pace.create_passed(began + number / 1000)
+        pace.create_refused(began + 0.5, 0.1, sent=began + 0.4)
+        assert gap_of(pace, began + 2.0) == pytest.approx(1 / 90)
+        for _ in range(80):
+            pace.create_passed(began + 3.0)
+        pace.create_refused(began + 3.5, 0.1, sent=began + 3.4)
+        assert gap_of(pace, began + 5.0) == pytest.approx(1 / 72)
+
+
+def test_creates_are_halved_at_most_and_never_stop() -> None:
+    """Where nothing has gone through for a while."""
+    pace, gaps = Pace(), []
+    for number in range(20):
+        now = 1000.0 + 25.0 * number
+        pace.create_refused(now, 0.1, sent=now - 0.1)
+        gaps.append(gap_of(pace, now + 20.0))
+    assert gaps[:5] == pytest.approx([0.5, 1.0, 2.0, 4.0, 8.0])
+    assert max(gaps) == gaps[-1] == pytest.approx(1 / CREATES_PER_SECOND_MIN)
+
+
+def test_turns_of_creates_are_not_saved_up() -> None:
+    """After ten seconds in which nobody wanted one, they come one by one all the same."""
+    pace = Pace()
+    pace.create_refused(1000.0, 1.0, sent=999.0)
+    assert [pace.create_turn(1011.0, 0.5) == 0.0 for _ in range(4)] == [True, True, False, False]
+
+
+def test_creates_take_turns_for_as_long_as_any_of_them_waits() -> None:
+    """However long ago the last complaint was: else a thousand would go at once."""
+    pace = Pace()
+    pace.create_refused(1000.0, 1.0, sent=999.0)
+    pace.wait_with_create(1)
+    assert gap_of(pace, 1001.0 + 2 * RECOVERY_SECONDS) > 0.0
+    pace.wait_with_create(-1)
+    assert gap_of(pace, 1001.0 + 2 * RECOVERY_SECONDS) == 0.0
+
+
+def test_threads_take_different_turns_of_creates() -> None:
+    """Of many that ask at one moment, one goes."""
+    pace: Pace = Pace()
+    waits: list[float] = []
+    pace.create_refused(1000.0, 1.0, sent=999.0)
+
+    def ask() -> None:
+        waits.extend(pace.create_turn(1001.0, 0.5) for _ in range(100))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert waits.count(0.0) == 1

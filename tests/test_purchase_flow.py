@@ -10,6 +10,7 @@ import pytest
 from screenplay import MODEL, REQUEST, Clock, here
 from transcripts import (
     BROKE_OFF,
+    CREATE_REDIRECTED,
     CREATE_REFUSED,
     CREATE_REPEATED,
     CREATE_UNCLEAR,
@@ -64,6 +65,9 @@ KEY = "https://api.shortapi.ai order 66"
 ORDER = Order(REQUEST, MODEL)
 LEASE = 90.0
 REFUNDED, CHARGED = ENDINGS["failed and refunded"], ENDINGS["failed and charged"]
+NAMING = ("refused and yet an id", "500 and yet an id", "200 cut off after the id")
+"""The unclear answers that name a job."""
+NO_SUCH_JOB = said({"code": 1, "info": "no such job"})
 INLINE = said(record(status=2, result={"images": ["data:image/png;base64,iVBORw0KGgo="]}))
 
 
@@ -503,7 +507,7 @@ def test_of_two_who_would_replace_a_claim_the_second_waits_for_the_first() -> No
     two.close()
 
 
-@pytest.mark.parametrize("name", CREATE_UNCLEAR)
+@pytest.mark.parametrize("name", sorted(set(CREATE_UNCLEAR) - set(NAMING)))
 def test_an_unclear_answer_marks_the_claim(name: str) -> None:
     """The next call with the key is told at once, without waiting for the lease."""
     table = Table()
@@ -527,6 +531,119 @@ def test_a_refusal_frees_the_key(name: str) -> None:
     assert isinstance(play.error, NotCreated)
     assert state(table) is None
     assert table.buy(CREATED, SUCCEEDED, digest="other").job is not None
+
+
+# --- an unclear answer that names a job -----------------------------------------------------------
+
+
+def named() -> Table:
+    """A key whose create was answered with no clear yes or no, and with a job's id."""
+    table = Table()
+    table.buy(*CREATE_UNCLEAR["500 and yet an id"])
+    return table
+
+
+@pytest.mark.parametrize("name", [*NAMING, "303"])
+def test_a_job_that_an_unclear_answer_named_is_kept_with_the_doubt(name: str) -> None:
+    """It may be all that is left of what was paid; that it exists is not said yet."""
+    table = Table()
+    play = table.buy(*{**CREATE_UNCLEAR, **CREATE_REDIRECTED}[name])
+    assert play.acts == ["claim", "create", "unknown"]
+    assert isinstance(play.error, CreateOutcomeUnknown)
+    assert play.error.job_id == JOB_ID
+    assert table.entry is not None
+    assert (table.entry.state, table.entry.job_id) == ("unknown", JOB_ID)
+
+
+@pytest.mark.parametrize("on_unknown", ["raise", "buy"])
+@pytest.mark.parametrize("name", NAMING)
+def test_a_named_job_that_the_service_knows_is_followed_and_not_bought(
+    name: str, on_unknown: str
+) -> None:
+    """A query is free: buying again would pay twice for what the next query brings."""
+    table = Table()
+    table.buy(*CREATE_UNCLEAR[name])
+    play = table.buy(RUNNING, RUNNING, SUCCEEDED, on_unknown=on_unknown)
+    assert play.acts == ["claim", "query", "bought", "query", "query", "ended"]
+    assert play.act("bought") == Bought(KEY, "holder 1", JOB_ID)
+    assert play.job is not None
+    assert (play.job.job_id, play.job.charge) == (JOB_ID, "charged")
+    assert table.buy().acts == ["claim"]
+
+
+def test_a_named_job_that_failed_is_a_failure_like_any_other() -> None:
+    """Told once with its charge, then from the ledger, and bought again where that is allowed."""
+    table = named()
+    play = table.buy(*REFUNDED[1:])
+    assert isinstance(play.error, JobFailed)
+    assert play.error.charge == "refunded"
+    assert state(table) == "ended"
+    assert table.buy(CREATED, SUCCEEDED, on_failed="buy").job is not None
+
+
+def test_a_named_job_that_the_service_does_not_know_stays_unknown() -> None:
+    """With key, time and id, as often as it is asked for: nobody has said that none was made."""
+    table = named()
+    for _ in range(2):
+        play = table.buy(NO_SUCH_JOB)
+        assert play.acts == ["claim", "query"]
+        assert isinstance(play.error, CreateOutcomeUnknown)
+        assert (play.error.key, play.error.claimed_at) == (KEY, 1000.0)
+        assert (play.error.job_id, play.error.charge) == (JOB_ID, "unknown")
+        assert "no such job" in str(play.error)
+        assert state(table) == "unknown"
+
+
+def test_a_named_job_that_the_service_does_not_know_is_bought_anew_where_that_is_allowed() -> None:
+    """``on_unknown="buy"`` is for this, once a query has been of no help."""
+    table = named()
+    play = table.buy(NO_SUCH_JOB, CREATED, SUCCEEDED, on_unknown="buy")
+    assert play.acts == ["claim", "query", "claim", "create", "bought", "query", "ended"]
+    assert play.job is not None
+    assert table.buy().acts == ["claim"]
+
+
+def test_a_refusal_of_the_purchase_anew_leaves_the_doubt() -> None:
+    """What was in doubt before is in doubt still."""
+    table = named()
+    refusal = said({"code": 7, "info": "no balance"})
+    play = table.buy(NO_SUCH_JOB, refusal, on_unknown="buy")
+    assert isinstance(play.error, NotCreated)
+    assert state(table) == "unknown"
+
+
+@pytest.mark.parametrize("answer", [page(502), BROKE_OFF])
+@pytest.mark.parametrize("on_unknown", ["raise", "buy"])
+def test_a_named_job_of_which_no_word_comes_is_not_bought_anew(
+    on_unknown: str, answer: HttpReply | Lost
+) -> None:
+    """Silence says nothing; the job may be there."""
+    table = named()
+    play = table.buy(answer, on_unknown=on_unknown)
+    assert "create" not in play.acts
+    assert isinstance(play.error, UnexpectedReply)
+    assert play.error.job_id == JOB_ID
+    assert (state(table), table.buy(SUCCEEDED).job is not None) == ("unknown", True)
+
+
+def test_a_named_job_is_not_asked_for_beyond_the_callers_patience() -> None:
+    """The tool's ``max_wait`` holds here too."""
+    table = named()
+    before = table.clock()
+    play = table.buy(page(502), circumstances={"max_wait": 2.0})
+    assert isinstance(play.error, JobTimeout)
+    assert play.error.job_id == JOB_ID
+    assert table.clock() - before <= 2.0
+
+
+def test_an_id_that_the_ledger_did_not_take_with_the_doubt_is_offered_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """And stands in the log where it is refused for good."""
+    table = Table(ledger=Out(Ended))
+    play = table.buy(*CREATE_UNCLEAR["500 and yet an id"])
+    assert play.acts == ["claim", "create", "unknown", "unknown"]
+    assert JOB_ID in caplog.text
 
 
 # --- the lease ----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from screenplay import MODEL, REQUEST
 from transcripts import CREATED, CUT, FULL_SUCCESS, JOB_ID, SUCCEEDED, pictures, raw, record, said
 
-from langchain_shortapi_flux.envelope import TEXT_LIMIT, Refused
+from langchain_shortapi_flux.envelope import JOB_ID_LIMIT, TEXT_LIMIT, Refused
 from langchain_shortapi_flux.errors import (
     AuthenticationFailed,
     ConfigurationError,
@@ -447,7 +447,8 @@ def test_an_id_that_can_be_read_is_not_thrown_away(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b'{"job_id":"65f0', b'{"job_id":null,', b'{"id":"65f0",', b"x" * 99]
+    "body",
+    [b'{"job_id":"65f0', b'{"job_id":65', b'{"job_id":null,', b'{"id":"65f0",', b"x" * 99],
 )
 def test_no_id_is_made_up(body: bytes) -> None:
     """A part of an id, or the id of something else, leads nowhere."""
@@ -487,6 +488,96 @@ def test_a_data_url_that_is_no_base64_is_no_picture(data: str) -> None:
     found = known(said(record(status=2, result={"images": [f"data:image/png;base64,{data}"]})))
     assert found.images == ()
     assert found.oddity is not None
+
+
+# --- values that no service should send -----------------------------------------------------------
+
+_HOSTILE = {
+    "an endless number": "9" * 5000,
+    "an endless negative number": "-" + "9" * 5000,
+    "an endless fraction": "0." + "9" * 5000,
+    "a number of 400 digits as a float": "9" * 400 + ".0",
+    "a large float": "1e300",
+    "an exponent": "1e999999999",
+    "an exponent as text": '"1e999999"',
+    "a small exponent as text": '"1e-999999"',
+    "nothing with an exponent": '"0e-999999"',
+    "NaN": "NaN",
+    "Infinity": "Infinity",
+    "minus Infinity": "-Infinity",
+    "NaN as text": '"NaN"',
+    "digits of another script": '"\u0662"',
+    "a deep list": "[" * 400 + "]" * 400,
+    "a list too deep": "[" * 200_000,
+    "half a character": '"\\ud83d"',
+    "a control character": '"a\\u0000b"',
+    "true": "true",
+    "an object": '{"message": {"message": {"a": [NaN]}}}',
+    "a list of everything": '[null, true, 1e999, {}, [], "\\ud83d"]',
+    "a long text": '"' + "x" * 100_000 + '"',
+    "a key twice": '1, "job_id": 2, "status": 9, "code": NaN',
+}
+_PLACES = {
+    "code": '{"code": %s, "data": {"job_id": "j", "status": 2}}',
+    "status": '{"code": 0, "data": {"job_id": "j", "status": %s}}',
+    "job_id": '{"code": 0, "data": {"job_id": %s}}',
+    "id": '{"code": 0, "id": %s, "data": {"id": %s}}',
+    "money": '{"data": {"job_id": "j", "status": 2, "amount": %s, "credit": %s, '
+    '"refunded_credit": %s}}',
+    "refunded": '{"data": {"job_id": "j", "status": 2, "refunded": %s}}',
+    "error": '{"code": 1, "info": %s, "data": {"status": 3, "error": %s}}',
+    "error of a record": '{"data": {"status": 3, "error": %s}}',
+    "result": '{"data": {"job_id": "j", "status": 2, "result": %s}}',
+    "images": '{"data": {"status": 2, "result": {"images": %s}}}',
+    "url": '{"data": {"status": 2, "result": {"images": [{"url": %s}]}}}',
+    "data": '{"code": 0, "data": %s}',
+    "everything": "%s",
+}
+
+
+@pytest.mark.parametrize("status", [200, 402, 500])
+@pytest.mark.parametrize("place", _PLACES)
+@pytest.mark.parametrize("value", _HOSTILE)
+def test_nothing_that_json_can_spell_breaks_a_reader(value: str, place: str, status: int) -> None:
+    """The job may be paid for: whatever stands beside its id, there is an answer, of sane size."""
+    body = _PLACES[place].replace("%s", _HOSTILE[value]).encode()
+    reply = raw(body, status, Retry_After=_HOSTILE[value].encode("ascii", "replace").decode())
+    created = read_create(reply)
+    assert isinstance(created, Accepted | Refused | Unusable)
+    assert len(repr(created).encode()) < 12 * TEXT_LIMIT
+    found = read_query(reply, loopback=False)
+    assert isinstance(found, Record | Refused | Unusable)
+    amounts = [getattr(created, "cost", None)]
+    texts = [getattr(one, "text", "") for one in (created, found)]
+    if isinstance(found, Record):
+        amounts += [found.cost, found.refunded_amount]
+        texts += [found.error or "", found.oddity or ""]
+    for text in texts:
+        assert len(text.encode()) < 6 * TEXT_LIMIT
+    for amount in amounts:
+        assert amount is None or len(f"{amount + amount:f}") < 100
+
+
+def test_an_id_that_no_url_can_carry_is_none() -> None:
+    """It could not be asked for; what there is of a job is unknown."""
+    assert isinstance(read_create(said({"data": {"job_id": "x" * JOB_ID_LIMIT}})), Accepted)
+    found = read_create(said({"data": {"job_id": "x" * (JOB_ID_LIMIT + 1)}}))
+    assert isinstance(found, Unusable)
+    assert found.job_id is None
+
+
+@pytest.mark.parametrize("amount", ["1e31", "0e-31", "1e-31", "Infinity", 1e300])
+def test_an_amount_of_no_sane_size_is_unreported(amount: object) -> None:
+    """Written out, it would fill pages; added up, it would overflow."""
+    assert known(said(record(status=2, credit=amount))).cost is None
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
+def test_a_status_that_is_no_number_to_count_with_is_waited_on(value: str) -> None:
+    """As any other that nobody has heard of; a job must not be given up for it."""
+    found = known(raw(b'{"data":{"status":%s}}' % value.encode()))
+    assert found.status == "pending"
+    assert "unknown status" in (found.oddity or "")
 
 
 # --- texts --------------------------------------------------------------------------------------

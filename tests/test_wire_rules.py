@@ -56,7 +56,7 @@ from langchain_shortapi_flux import (
     ShortAPIFlux,
     UnexpectedReply,
 )
-from langchain_shortapi_flux.connection import key_from_environment, read_base_url, read_key
+from langchain_shortapi_flux.account import key_from_environment, read_base_url, read_key
 from langchain_shortapi_flux.sandbox import Fault, Sandbox
 from langchain_shortapi_flux.wire import create_request
 
