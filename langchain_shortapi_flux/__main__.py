@@ -67,7 +67,7 @@ def _command(arguments: Sequence[str] | None, terminal: Terminal) -> int:
     from langchain_shortapi_flux.command_line.command_options import read_options
     from langchain_shortapi_flux.command_line.terminal import EXIT_FAILED, EXIT_USAGE
     from langchain_shortapi_flux.errors import ShortAPIError
-    from langchain_shortapi_flux.job import describe_invalid
+    from langchain_shortapi_flux.invalid_values import describe_invalid
     from langchain_shortapi_flux.runnable import ShortAPIFlux
 
     options = read_options(arguments)

@@ -15,10 +15,11 @@ from langchain_core.runnables.config import get_config_list
 
 from langchain_shortapi_flux.errors import Charge, ShortAPIError
 from langchain_shortapi_flux.flux_jobs import FluxJobs
+from langchain_shortapi_flux.loop_thread import iterate_in_loop_thread, run_in_loop_thread
 from langchain_shortapi_flux.run_progress import BatchSize, current_batch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 
     from langchain_core.runnables import RunnableConfig
 
@@ -136,6 +137,29 @@ class Batch:
             pass
         outcomes: list[Any] = [self._outcomes[index] for index in range(len(self._inputs))]
         return FluxJobs(outcomes)
+
+    def run_blocking(self, *, return_exceptions: bool) -> FluxJobs:
+        """As ``run``, on an event loop in a thread of its own.
+
+        An interrupt (Ctrl-C) carries what was bought so far as its ``__cause__``.
+        """
+        try:
+            return run_in_loop_thread(lambda: self.run(return_exceptions=return_exceptions))
+        except BaseException as left:
+            self.explain(left)
+            raise
+
+    def as_completed_blocking(
+        self, *, return_exceptions: bool
+    ) -> Generator[tuple[int, FluxJob | Exception]]:
+        """As ``as_completed``, otherwise as ``run_blocking``."""
+        try:
+            yield from iterate_in_loop_thread(
+                lambda: self.as_completed(return_exceptions=return_exceptions)
+            )
+        except BaseException as left:
+            self.explain(left)
+            raise
 
     async def as_completed(
         self, *, return_exceptions: bool

@@ -19,7 +19,8 @@ from langchain_shortapi_flux.errors import InvalidRequest
 from langchain_shortapi_flux.flow_steps import Circumstances, JobFlow, Order
 from langchain_shortapi_flux.follow_flow import follow_job, look_at_job
 from langchain_shortapi_flux.input_reading import read_input
-from langchain_shortapi_flux.job import FluxJob, Repeat, shown
+from langchain_shortapi_flux.invalid_values import shown
+from langchain_shortapi_flux.job import FluxJob, Repeat
 from langchain_shortapi_flux.learned_delay import learned_delays
 from langchain_shortapi_flux.ledger import purchase_key, request_digest
 from langchain_shortapi_flux.pace import pace_of

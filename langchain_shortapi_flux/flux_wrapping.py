@@ -15,12 +15,13 @@ from typing_extensions import override
 
 from langchain_shortapi_flux.flux_input import FluxInput
 from langchain_shortapi_flux.job import FluxJob
-from langchain_shortapi_flux.loop_thread import run_in_loop_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from langchain_core.runnables import RunnableConfig
+
+    from langchain_shortapi_flux.batch import Batch
 
 
 class _EachByItself(Runnable[FluxInput, FluxJob]):
@@ -35,9 +36,8 @@ class _EachByItself(Runnable[FluxInput, FluxJob]):
         **kwargs: Any,
     ) -> list[FluxJob]:
         """As ``ShortAPIFlux.batch``."""
-        return run_in_loop_thread(
-            lambda: _settle(self, inputs, config, kwargs, return_exceptions=return_exceptions)
-        )
+        batch = _batch(self, inputs, config, kwargs)
+        return batch.run_blocking(return_exceptions=return_exceptions)
 
     async def abatch(
         self,
@@ -48,7 +48,7 @@ class _EachByItself(Runnable[FluxInput, FluxJob]):
         **kwargs: Any,
     ) -> list[FluxJob]:
         """As ``ShortAPIFlux.abatch``."""
-        return await _settle(self, inputs, config, kwargs, return_exceptions=return_exceptions)
+        return await _batch(self, inputs, config, kwargs).run(return_exceptions=return_exceptions)
 
 
 class FluxRetry(_EachByItself, RunnableRetry[FluxInput, FluxJob]):  # type: ignore[no-redef] # its field `kwargs`
@@ -76,14 +76,12 @@ def fields_of(made: Any) -> dict[str, Any]:
     return {name: getattr(made, name) for name in type(made).model_fields}
 
 
-async def _settle(
+def _batch(
     around: Runnable[FluxInput, FluxJob],
     inputs: Sequence[FluxInput],
     config: RunnableConfig | Sequence[RunnableConfig] | None,
     options: dict[str, Any],
-    *,
-    return_exceptions: bool,
-) -> list[FluxJob]:
+) -> Batch:
     from langchain_shortapi_flux.batch import Batch  # noqa: PLC0415 - on first use
 
     async def buy(
@@ -93,4 +91,4 @@ async def _settle(
         see(job)
         return job
 
-    return await Batch(inputs, config, buy).run(return_exceptions=return_exceptions)
+    return Batch(inputs, config, buy)

@@ -6,10 +6,10 @@ Here stands what a bad query means, when to give up, and what an ended job comes
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from langchain_shortapi_flux.envelope import Refused
-from langchain_shortapi_flux.errors import Charge, JobFailed, JobTimeout, UnexpectedReply
+from langchain_shortapi_flux.errors import UnexpectedReply
 from langchain_shortapi_flux.flow_steps import (
     Answer,
     Circumstances,
@@ -19,7 +19,7 @@ from langchain_shortapi_flux.flow_steps import (
     logger,
 )
 from langchain_shortapi_flux.http_acts import HttpRequest, Lost
-from langchain_shortapi_flux.job import next_snapshot
+from langchain_shortapi_flux.job_outcome import ended, queried, timed_out, updated
 from langchain_shortapi_flux.job_record import Record
 from langchain_shortapi_flux.learned_delay import JobKind
 from langchain_shortapi_flux.wire import query_request, read_query
@@ -74,7 +74,7 @@ def follow_job(
             if job.queries == 0:
                 # Create took all the time there was: who watches still learns what was bought.
                 yield from _shown(job, if_left)
-            raise _timed_out(job, here, trouble)
+            raise timed_out(job, here, trouble)
         if wait >= left:
             # The deadline comes first: look once more shortly before it, with time for the answer.
             last_look, wait = True, max(0.0, left - min(LAST_LOOK_SECONDS, left / 2))
@@ -84,7 +84,7 @@ def follow_job(
         last_look = last_look and sent >= planned  # a call may have cut the wait short
         if isinstance(found, Record):
             failures, trouble = 0, found.oddity
-            job = _updated(job, found, here)
+            job = updated(job, found, here)
             if here.budget is not None:
                 here.budget.settle(job)
             if lesson is not None:
@@ -93,9 +93,9 @@ def follow_job(
                 # One more step for those who watch; nothing to do but to show it.
                 if job.status == "failed" or not job.images:
                     yield Step(job, 0.0, None)
-                return _ended(job, found)
+                return ended(job, found)
         else:
-            job = _queried(job, here)
+            job = queried(job, here)
             failures, trouble = failures + 1, found.text
             retry_after = found.retry_after
 
@@ -140,14 +140,14 @@ def look_at_job(job: FluxJob, here: Circumstances) -> JobFlow:
     trouble: str | None = None
     while True:
         if wait >= here.time_left():
-            raise _timed_out(job, here, trouble)
+            raise timed_out(job, here, trouble)
         found, _sent = yield from _query(act, job, wait, here)
         if isinstance(found, Record):
-            job = _updated(job, found, here)
+            job = updated(job, found, here)
             if here.budget is not None:
                 here.budget.settle(job)
             return job
-        job = _queried(job, here)
+        job = queried(job, here)
         failures, trouble = failures + 1, found.text
         if failures >= here.retry.look_attempts:
             raise UnexpectedReply(
@@ -246,84 +246,3 @@ def _query(
             status_code=found.status_code,
         )
     return _Nothing(found.text, found.retry_after), sent
-
-
-def _queried(job: FluxJob, here: Circumstances, **news: Any) -> FluxJob:
-    """The next snapshot: one more query, and what it brought."""
-    news |= {"queries": job.queries + 1, "elapsed": here.elapsed()}
-    return next_snapshot(job, news)
-
-
-def _updated(job: FluxJob, found: Record, here: Circumstances) -> FluxJob:
-    charge: Charge = "charged"
-    if found.refunded:
-        charge = "refunded"
-    elif found.status == "failed" and found.refunded is None:
-        charge = "unknown"
-    error = found.error if found.status == "failed" else None
-    if found.status == "failed" and error is None:
-        error = "the service gave no reason" + (f"; {found.oddity}" if found.oddity else "")
-    if found.status == "succeeded":
-        error = _notes_on_success(found)
-    return _queried(
-        job,
-        here,
-        status=found.status,
-        images=found.images,
-        cost=found.cost if found.cost is not None else job.cost,
-        refunded=job.refunded if found.refunded_amount is None else found.refunded_amount,
-        charge=charge,
-        error=error,
-    )
-
-
-def _notes_on_success(found: Record) -> str | None:
-    notes = ["note: the service reports this job as refunded"] if found.refunded else []
-    if not found.images:
-        notes.append(f"no picture: {found.oddity or _NO_PICTURES}")
-    elif found.oddity:
-        notes.append(f"note: {found.oddity}")
-    return "; ".join(notes) or None
-
-
-_NO_PICTURES = "its list of pictures is empty or missing"
-
-
-def _ended(job: FluxJob, found: Record) -> FluxJob:
-    if job.status == "failed":
-        back = f", {job.refunded} USD given back" if job.refunded else ""
-        raise JobFailed(
-            f"job {job.job_id} failed: {job.error} ({_charge_text(job.charge)}{back})",
-            job_id=job.job_id,
-            charge=job.charge,
-        )
-    if not job.images:
-        why = found.oddity or _NO_PICTURES
-        raise UnexpectedReply(
-            f"the service says that job {job.job_id} succeeded, but gave no picture: {why}",
-            job_id=job.job_id,
-            charge=job.charge,
-        )
-    return job
-
-
-def _timed_out(job: FluxJob, here: Circumstances, trouble: str | None) -> JobTimeout:
-    said = f" (last: {trouble})" if trouble else ""
-    return JobTimeout(
-        f"job {job.job_id} has not ended within {here.timeout:g} s{said}; it may still finish and "
-        f"be charged: follow({job.job_id!r}) waits on without buying again",
-        job_id=job.job_id,
-        charge=job.charge,
-    )
-
-
-_CHARGE_TEXTS: dict[Charge, str] = {
-    "none": "nothing was charged",
-    "charged": "it was charged",
-    "refunded": "it was refunded",
-    "unknown": "whether it was charged is not known",
-}
-
-
-def _charge_text(charge: Charge) -> str:
-    return _CHARGE_TEXTS[charge]

@@ -14,7 +14,8 @@ from langchain_core.prompt_values import PromptValue
 from pydantic import Field, ValidationError
 
 from langchain_shortapi_flux.errors import InvalidRequest
-from langchain_shortapi_flux.job import FluxRequest, Repeat, describe_invalid
+from langchain_shortapi_flux.invalid_values import describe_invalid
+from langchain_shortapi_flux.job import FluxRequest, Repeat
 
 if TYPE_CHECKING:
     from langchain_core.messages import MessageLikeRepresentation

@@ -26,7 +26,6 @@ from langchain_shortapi_flux.job_running import (
     last,
     run,
 )
-from langchain_shortapi_flux.loop_thread import iterate_in_loop_thread, run_in_loop_thread
 from langchain_shortapi_flux.run_progress import is_heard
 from langchain_shortapi_flux.traced_cost import traced_config
 
@@ -148,11 +147,7 @@ class ShortAPIFlux(FluxSettings):
         An interrupt (Ctrl-C) carries what was bought so far as its ``__cause__``.
         """
         batch = self._batch(inputs, config, kwargs)
-        try:
-            return run_in_loop_thread(lambda: batch.run(return_exceptions=return_exceptions))
-        except BaseException as left:
-            batch.explain(left)
-            raise
+        return batch.run_blocking(return_exceptions=return_exceptions)
 
     @override
     async def abatch(
@@ -206,13 +201,7 @@ class ShortAPIFlux(FluxSettings):
     ) -> Iterator[tuple[int, FluxJob | Exception]]:
         """As ``abatch_as_completed``, on an event loop in a thread of its own."""
         batch = self._batch(inputs, config, kwargs)
-        try:
-            yield from iterate_in_loop_thread(
-                lambda: batch.as_completed(return_exceptions=return_exceptions)
-            )
-        except BaseException as left:
-            batch.explain(left)
-            raise
+        yield from batch.as_completed_blocking(return_exceptions=return_exceptions)
 
     @overload
     def abatch_as_completed(

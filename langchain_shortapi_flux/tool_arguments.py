@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from langchain_shortapi_flux.job import describe_invalid, shown
+from langchain_shortapi_flux.invalid_values import describe_invalid, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -61,6 +61,9 @@ class Unusable:
     job_id: str | None = None
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def create_request(request: FluxRequest, model: str, callback_url: str | None) -> HttpRequest:
     """The create call. Options must be filled in; an unset ``callback_url`` is left out."""
     args = {
@@ -72,8 +75,7 @@ def create_request(request: FluxRequest, model: str, callback_url: str | None) -
     body: dict[str, Any] = {"model": model, "args": args}
     if callback_url is not None:
         body["callback_url"] = callback_url
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    return HttpRequest("POST", CREATE_PATH, text.encode(), repeatable=False)
+    return HttpRequest("POST", CREATE_PATH, _ENCODER.encode(body).encode(), repeatable=False)
 
 
 def query_request(job_id: str) -> HttpRequest:

@@ -22,6 +22,7 @@ ORDER = [
         "errors",
         "version",
         "loopback",
+        "invalid_values",
         "job",
         "flux_jobs",
         "waiting",
@@ -44,7 +45,7 @@ ORDER = [
         "callback",
     ),
     # The life of a job.
-    *("flow_steps", "follow_flow", "job_flow", "purchase_flow"),
+    *("flow_steps", "job_outcome", "follow_flow", "job_flow", "purchase_flow"),
     # Performing it.
     *(
         "account",

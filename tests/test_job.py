@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from whole_pictures import png
 
 from langchain_shortapi_flux import FluxImage, FluxJob, FluxRequest, PollPolicy, RetryLimits
-from langchain_shortapi_flux.job import describe_invalid
+from langchain_shortapi_flux.invalid_values import describe_invalid
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from langchain_shortapi_flux.errors import InvalidRequest
-from langchain_shortapi_flux.job import FluxRequest, describe_invalid, shown
+from langchain_shortapi_flux.invalid_values import describe_invalid, shown
+from langchain_shortapi_flux.job import FluxRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
