@@ -421,6 +421,7 @@ def test_without_a_stdout_all_else_is_done(
     assert "1 of 1 line saved" in _told(capsys)[1]
 
 
+@pytest.mark.thorough
 def test_a_pipe_that_is_closed_early_is_no_traceback(with_key: Sandbox) -> None:
     """As ``| head -1`` closes it: the pictures are saved all the same."""
     arguments = _batch("a fox")
@@ -490,6 +491,7 @@ def test_an_interrupt_says_what_there_is_and_what_to_do(name: str, with_key: San
     assert "Traceback" not in err
 
 
+@pytest.mark.thorough
 def test_an_interrupt_in_the_sandbox_says_that_nothing_is_left(tmp_path: Path) -> None:
     """Nobody is sent after jobs that have ended with it."""
     (tmp_path / "p.txt").write_text("a fox\na hare\n", encoding="utf-8")

@@ -154,6 +154,7 @@ def real(command: _Command) -> _Command:
     return command
 
 
+@pytest.mark.thorough
 def test_killed_while_it_waits_it_goes_on_where_it_was(command: _Command) -> None:
     """What was bought is followed and not bought again."""
     command.sandbox.inject(*[NEVER_ENDS] * len(OWN_PROMPTS))
@@ -164,6 +165,7 @@ def test_killed_while_it_waits_it_goes_on_where_it_was(command: _Command) -> Non
     assert not command.charged_twice()
 
 
+@pytest.mark.thorough
 def test_killed_while_it_buys_it_lists_what_may_have_been_charged(
     command: _Command, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -237,6 +237,7 @@ def test_network_without_cassette(call):
 """
 
 
+@pytest.mark.thorough
 def test_what_is_not_recorded_fails(tmp_path: Path) -> None:
     """Another request, a rest, a surplus or no cassette fail loudly, and nothing goes out."""
     recorded = ROOT / "cassettes/recorded_jobs/unstable_query_is_repeated.yaml"
@@ -327,6 +328,7 @@ def test_live_recording_says_what_it_may_spend(
     assert "Recording 1 cassettes live may spend up to 0.02 USD; nothing was sent" in said
 
 
+@pytest.mark.thorough
 def test_recorded_anew_they_are_the_same(tmp_path: Path) -> None:
     """The cassettes of the sandbox are what it says today, but for ids, times and pictures."""
     modules = (ROOT / "tests/test_recorded_jobs.py", ROOT / "tests/test_standard_cassettes.py")

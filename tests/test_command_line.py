@@ -351,6 +351,7 @@ def test_interrupt_ends_with_130_and_the_job_id(with_key: Sandbox, tmp_path: Pat
     assert f"--follow {job.job_id}" in told
 
 
+@pytest.mark.thorough
 def test_interrupt_in_the_sandbox_says_that_the_job_is_gone(tmp_path: Path) -> None:
     """Neither the command nor the package's log may send anybody after a job that has ended."""
     with subprocess.Popen(
@@ -369,6 +370,7 @@ def test_interrupt_in_the_sandbox_says_that_the_job_is_gone(tmp_path: Path) -> N
     assert rest == f"shortapi-flux: interrupted; {SANDBOX_ENDED}\n"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("program", "module"),
     [
@@ -481,6 +483,7 @@ def test_a_reason_that_stderr_cannot_spell_is_escaped(
     assert with_key.jobs[0].job_id.encode() in told
 
 
+@pytest.mark.thorough
 def test_a_closed_stderr_breaks_nothing(with_key: Sandbox, tmp_path: Path) -> None:
     """Who closes it wants the list of files, and nothing else on stdout."""
     job = flux_on(with_key).create("a fox")  # followed, for a fresh process has learned no delay

@@ -426,6 +426,7 @@ def test_a_full_disk_leaves_no_file(tmp_path: Path) -> None:
     assert left == "[]"
 
 
+@pytest.mark.thorough
 def test_a_disk_that_is_full_before_the_json_file_is_told(tmp_path: Path) -> None:
     """The picture is there, and is said to be."""
     (tmp_path / "inline.png").write_bytes(png(at_least=TINY_DISK_BYTES - 1000))
@@ -451,6 +452,7 @@ except DownloadFailed as error:
 """
 
 
+@pytest.mark.thorough
 def test_a_quota_leaves_no_file(tmp_path: Path) -> None:
     """As a process without any rights may run into it, in the middle of a picture."""
     with ReplyServer(_reply()) as server:
