@@ -107,7 +107,7 @@ class AnsweringTool(BaseTool):
         """
         with _answering(input) as call:
             try:
-                return super().invoke(input, config, **kwargs)
+                return super().invoke(_readable(input), config, **kwargs)
             except (ShortAPIError, ValidationError) as error:
                 answer = self._answer(error, call)
                 if answer is None:
@@ -124,7 +124,7 @@ class AnsweringTool(BaseTool):
         """The async twin of ``invoke``."""
         with _answering(input) as call:
             try:
-                return await super().ainvoke(input, config, **kwargs)
+                return await super().ainvoke(_readable(input), config, **kwargs)
             except (ShortAPIError, ValidationError) as error:
                 answer = self._answer(error, call)
                 if answer is None:
@@ -240,6 +240,14 @@ def _answering(input: Any) -> Iterator[_Call]:
     finally:
         told_by_a_tool.reset(told)
         _current_call.reset(token)
+
+
+def _readable(input: Any) -> Any:
+    """A call whose arguments are no dict, brought to a form that LangChain reads and refuses."""
+    if not isinstance(input, dict) or input.get("type") != "tool_call":
+        return input
+    given = input.get("args")
+    return input if isinstance(given, dict) else {**input, "args": [given]}
 
 
 def _broken_off(error: ValidationError, job: FluxJob | None) -> ShortAPIError:

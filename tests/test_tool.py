@@ -329,6 +329,19 @@ async def test_a_key_among_wrong_arguments_is_not_said_again(
     assert sandbox.calls == ()
 
 
+@pytest.mark.parametrize("given", [None, "a fox", 7, ["a fox"]])
+@BOTH_WAYS
+async def test_arguments_that_are_no_dict_are_answered(
+    given: Any, way: Way, tool: ShortAPIFluxTool, sandbox: Sandbox
+) -> None:
+    """LangChain itself would crash on them."""
+    ask = {"type": "tool_call", "id": "call_1", "name": tool.name, "args": given}
+    answer = tool.invoke(ask) if way == "sync" else await tool.ainvoke(ask)
+    assert (answer.status, answer.tool_call_id) == ("error", "call_1")
+    assert "invalid arguments: Input should be a valid dictionary" in answer.content
+    assert sandbox.calls == ()
+
+
 def test_arguments_that_do_not_exist_are_named_in_short(tool: ShortAPIFluxTool) -> None:
     """A model that makes up a hundred reads what there is, not what it wrote."""
     made_up = {f"option_{number:03}": 1 for number in range(100)}
