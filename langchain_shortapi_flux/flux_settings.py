@@ -118,7 +118,8 @@ class FluxSettings(RunnableSerializable[FluxInput, FluxJob]):
     )
     """Who keeps what was bought under which key: memory, or a ``SqlLedger`` among processes."""
     claim_lease: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 90.0
-    """Seconds that a claim without a job id is believed to be alive. Create gives up before."""
+    """Seconds that a claim without a job id is believed to be alive. Create gives up before; who
+    waits for a turn, after HTTP 429, renews it."""
     on_unknown: Repeat = "raise"
     """Where an earlier create under the key has no known outcome: say so, or buy again."""
     on_failed: Repeat = "raise"
@@ -227,7 +228,8 @@ class FluxSettings(RunnableSerializable[FluxInput, FluxJob]):
             for name in ("poll", "retry"):
                 if name in dumped["kwargs"]:
                     dumped["kwargs"][name] = getattr(self, name).model_dump(mode="json")
-            for name, bound in (("budget", self.budget), ("ledger", self.ledger)):
+            for name in ("budget", "ledger"):
+                bound = getattr(self, name)
                 if bound is not None and not isinstance(bound, MemoryLedger):
                     # By its class alone, for the dump shows its repr: it may say what is in it.
                     dumped["kwargs"][name] = type(bound)

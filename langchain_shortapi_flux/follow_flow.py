@@ -95,7 +95,7 @@ def follow_job(
                     yield Step(job, 0.0, None)
                 return ended(job, found)
         else:
-            job = queried(job, here)
+            job = queried(job, here) if found.sent else job
             failures, trouble = failures + 1, found.text
             retry_after = found.retry_after
 
@@ -147,8 +147,10 @@ def look_at_job(job: FluxJob, here: Circumstances) -> JobFlow:
             if here.budget is not None:
                 here.budget.settle(job)
             return job
-        job = queried(job, here)
         failures, trouble = failures + 1, found.text
+        if not found.sent:
+            raise timed_out(job, here, trouble)
+        job = queried(job, here)
         if failures >= here.retry.look_attempts:
             raise UnexpectedReply(
                 f"{failures} queries got no usable answer, the last one: {trouble}",
@@ -208,6 +210,7 @@ class _Nothing:
 
     text: str
     retry_after: float | None = None
+    sent: bool = True
 
 
 def _query(
@@ -225,7 +228,8 @@ def _query(
         elif wait:
             yield Step(job, wait, None, if_left)
         if not (yield from _turn(job, here, if_left)):
-            return _Nothing("queries were held back until the deadline"), here.clock()
+            held = _Nothing("queries were held back until the deadline", sent=False)
+            return held, here.clock()
         sent = here.clock()
         answer = yield Step(job, 0.0, act.within(here.time_left()), if_left)
     except GeneratorExit:

@@ -58,7 +58,7 @@ IMAGE_COUNTS = (1, 2, 4, 8)
 
 
 def _sendable_prompt(prompt: str) -> str:
-    if not prompt.strip():
+    if not any(letter.isprintable() and not letter.isspace() for letter in prompt):
         raise ValueError("the prompt is blank; say what the picture should show")
     try:
         prompt.encode("utf-8")

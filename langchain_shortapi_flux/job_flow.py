@@ -64,6 +64,7 @@ class Leaving:
 
 
 NOTHING = Leaving()
+NO_TIME = "create was not sent: no time was left"
 
 
 def buy_job(order: Order, here: Circumstances) -> JobFlow:
@@ -95,7 +96,7 @@ def _create(
     order: Order, here: Circumstances, leaving: Leaving, reservation: Reservation | None
 ) -> JobFlow:
     act = create_request(order.request, order.model, order.callback_url)
-    refusal: NotCreated = ServiceUnavailable("create was not sent: no time was left")
+    refusal: NotCreated = ServiceUnavailable(NO_TIME)
     failures, wait = 0, 0.0
     while wait < here.time_left():
         try:

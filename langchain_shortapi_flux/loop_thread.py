@@ -77,7 +77,9 @@ class _LoopThread(Generic[Result]):
             if not self.outcome.done():
                 self._cancel.result()()
         finally:
-            self._thread.join()
+            # The garbage collector may close this on the very thread that it waits for.
+            if threading.current_thread() is not self._thread:
+                self._thread.join()
 
     def _run(self) -> None:
         beginning = self._watched()

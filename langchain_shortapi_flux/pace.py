@@ -7,6 +7,7 @@ knows nothing of jobs and nothing of HTTP.
 from __future__ import annotations
 
 import math
+import os
 import threading
 from functools import lru_cache
 
@@ -190,3 +191,8 @@ class Pace:
 def pace_of(base_url: str) -> Pace:  # noqa: ARG001 - what the cache goes by
     """The one pace at which this process asks that service."""
     return Pace()
+
+
+if hasattr(os, "register_at_fork"):
+    # The parent's threads, which may hold a lock or wait for a turn, are not the child's.
+    os.register_at_fork(after_in_child=pace_of.cache_clear)

@@ -26,13 +26,14 @@ from langchain_shortapi_flux.errors import (
     JobFailed,
     LedgerFailed,
     NotCreated,
+    RateLimited,
     ShortAPIError,
     UnexpectedReply,
 )
 from langchain_shortapi_flux.flow_steps import Answer, Circumstances, JobFlow, Order, Step, logger
 from langchain_shortapi_flux.follow_flow import follow_job, look_at_job
 from langchain_shortapi_flux.job import FluxJob, Repeat
-from langchain_shortapi_flux.job_flow import Leaving, create_job
+from langchain_shortapi_flux.job_flow import NO_TIME, Leaving, create_job
 from langchain_shortapi_flux.ledger import (
     Bought,
     Claim,
@@ -141,25 +142,57 @@ def create_job_once(order: Order, purchase: Purchase, here: Circumstances) -> Jo
         if found.state != "unknown" or (yield from _is_known_there(found, purchase, order, here)):
             return _known(found, order, here)
         found, purchase = yield from _claim(purchase, here, instead_of=found.holder)
-    # Less what a slow ledger took of it; a wall clock that was set back adds nothing.
-    lease_left = min(found.lease_ends - purchase.wall(), purchase.lease)
-    lease_left -= purchase.lease * (1 - CREATE_SHARE_OF_LEASE)
-    here_for_create = replace(here, timeout=min(here.timeout, here.elapsed() + lease_left))
-    problem: ShortAPIError | None = None
     leaving = Leaving((purchase.released,), (purchase.unclear,), purchase.key)
-    try:
-        job = yield from create_job(order, here_for_create, leaving)
-    except NotCreated as error:
-        problem, act = error, purchase.released
-    except (CreateOutcomeUnknown, UnexpectedReply) as error:
-        problem = _unknown(found, str(error), error)
-        act = replace(purchase.unclear, job_id=error.job_id)
-    if problem is not None:
+    while True:
+        here_for_create = _within_lease(found, purchase, here)
+        in_time = here_for_create.time_left() > 0
+        problem: ShortAPIError | None = None
+        try:
+            job = yield from create_job(order, here_for_create, leaving)
+        except NotCreated as error:
+            problem, act = error, purchase.released
+        except (CreateOutcomeUnknown, UnexpectedReply) as error:
+            problem = _unknown(found, str(error), error)
+            act = replace(purchase.unclear, job_id=error.job_id)
+        if problem is None:
+            break
+        if in_time and _waits_for_its_turn(problem, here_for_create, here):
+            renewed = yield from _renewed(purchase, here)
+            if renewed is not None:
+                found = renewed
+                continue
         yield from _note(act)
         raise problem
     # Before the job is shown to anyone: whoever leaves at the first snapshot leaves a trace.
     yield from _note(Bought(purchase.key, purchase.holder, job.job_id))
     return job
+
+
+def _within_lease(found: Entry, purchase: Purchase, here: Circumstances) -> Circumstances:
+    """The circumstances of a create that ends before others may take its claim for dead."""
+    # Less what a slow ledger took of it; a wall clock that was set back adds nothing.
+    lease_left = min(found.lease_ends - purchase.wall(), purchase.lease)
+    lease_left -= purchase.lease * (1 - CREATE_SHARE_OF_LEASE)
+    return replace(here, timeout=min(here.timeout, here.elapsed() + lease_left))
+
+
+def _waits_for_its_turn(
+    problem: ShortAPIError, here_for_create: Circumstances, here: Circumstances
+) -> bool:
+    """Whether create was given up for want of lease alone, among others that wait after a 429."""
+    waits = isinstance(problem, RateLimited) or str(problem) == NO_TIME
+    short = here_for_create.time_left() <= here.retry.backoff_max
+    return waits and short and here.time_left() > here.retry.backoff_max
+
+
+def _renewed(
+    purchase: Purchase, here: Circumstances
+) -> Generator[Step, Answer | None, Entry | None]:
+    """The claim with a fresh lease, if it is ours still: a crowd waits long for its turns."""
+    claim = _claim_act(purchase, instead_of=purchase.holder)
+    claim = replace(claim, time_left=min(here.time_left(), purchase.lease))
+    found = yield Step(None, 0.0, claim, (purchase.released,))
+    return found if isinstance(found, Entry) and found.holder == purchase.holder else None
 
 
 def _is_known_there(
@@ -200,6 +233,9 @@ def _claim(
         if not isinstance(found, Entry) and seen is not None:
             raise _unknown(seen, _NO_CLEAR_ANSWER, None)
         if not isinstance(found, Entry):
+            # The claim may have been taken down all the same; nothing was sent under it.
+            release = replace(purchase.released, time_left=max(here.time_left(), 0.0))
+            yield Step(None, 0.0, release, (release,))
             reason = found.reason if isinstance(found, LedgerTrouble) else "no answer"
             raise LedgerFailed(
                 f"the ledger could not be asked ({reason}): this call bought nothing, but whether "
@@ -260,15 +296,24 @@ def _known(found: Entry, order: Order, here: Circumstances) -> FluxJob:
         return _to_follow(job_id, order, here)
     charge = found.outcome.get("charge")
     if found.outcome.get("status") == "failed" and charge in get_args(Charge):
+        ended = FluxJob(job_id=job_id, status="failed", charge=charge, base_url=here.base_url)
+        _settled(ended, here)
         raise JobFailed(
             f"{found.outcome.get('message')} (known from the ledger; nothing was bought)",
             job_id=job_id,
             charge=charge,
         )
     try:
-        return FluxJob.model_validate({**found.outcome, "request": order.request})
+        return _settled(FluxJob.model_validate({**found.outcome, "request": order.request}), here)
     except ValidationError:  # written by another version of this package: ask the service instead
         return _to_follow(job_id, order, here)
+
+
+def _settled(job: FluxJob, here: Circumstances) -> FluxJob:
+    """The job, known to the budget as well: a call before this one may have reserved for it."""
+    if here.budget is not None:
+        here.budget.settle(job)
+    return job
 
 
 def _to_follow(job_id: str, order: Order, here: Circumstances) -> FluxJob:

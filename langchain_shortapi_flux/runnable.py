@@ -381,7 +381,8 @@ class ShortAPIFlux(FluxSettings):
         from langchain_shortapi_flux.batch import Batch  # noqa: PLC0415 - on first use
 
         unheard = not isinstance(config, Sequence) and not is_heard(config)
-        connect = cache(self.connection)  # worked out once, for thousands of jobs
+        flux = self.model_copy()  # as it is now, for fields can be assigned
+        connect = cache(flux.connection)  # worked out once, for thousands of jobs
 
         async def buy_one(
             input: FluxInput, config: RunnableConfig, see: Callable[[FluxJob], None]
@@ -390,14 +391,14 @@ class ShortAPIFlux(FluxSettings):
                 # A run that nobody hears of would cost as much as a query. The context is this
                 # job's own, as its task is.
                 var_child_runnable_config.set(config)
-                return await abuy_to_the_end(self, input, options, see, connect)
+                return await abuy_to_the_end(flux, input, options, see, connect)
 
             async def bought(input: FluxInput, **options: Any) -> FluxJob:
-                return await abuy_to_the_end(self, input, options, see, connect)
+                return await abuy_to_the_end(flux, input, options, see, connect)
 
             bought.__signature__ = _INPUT_AND_OPTIONS  # type: ignore[attr-defined]
-            return await self._acall_with_config(
-                bought, input, self._traced(config), run_type="tool", **options
+            return await flux._acall_with_config(  # noqa: SLF001 - of this very class
+                bought, input, traced_config(config, flux.model), run_type="tool", **options
             )
 
         return Batch(inputs, config, buy_one)

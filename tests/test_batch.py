@@ -488,3 +488,15 @@ def test_copies_share_the_limiter(sandbox: Sandbox) -> None:
     limiter = Turns(100)
     flux: Any = ShortAPIFlux(rate_limiter=limiter, api_key="x", base_url=sandbox.base_url)
     assert flux.model_copy().rate_limiter is limiter
+
+
+async def test_a_batch_runs_on_the_settings_it_began_with(sandbox: Sandbox) -> None:
+    """A job bought at one service and labelled with another could not be followed."""
+    with Sandbox(job_seconds=0.0) as other:
+        flux = flux_on(sandbox)
+        jobs = []
+        async for _, job in flux.abatch_as_completed(["a fox"] * 3, {"max_concurrency": 1}):
+            jobs.append(job)
+            flux.base_url = other.base_url
+        assert {job.base_url for job in jobs} == {sandbox.base_url}
+        assert (len(sandbox.charges), len(other.charges)) == (3, 0)

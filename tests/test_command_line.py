@@ -96,6 +96,44 @@ def test_follow_picks_up_a_job_without_buying(
     assert len(with_key.charges) == 1
 
 
+def test_following_again_fetches_only_what_is_not_there(
+    with_key: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A picture that could not be had the first time, beside one that is on disk already."""
+    with_key.inject(Fault("image", "error", status=404))
+    assert main(["two owls", "--num-images", "2", "-o", str(tmp_path)]) == 1
+    (job,) = with_key.jobs
+    assert len(list(tmp_path.glob("*.png"))) == 1
+    for _ in range(2):
+        capsys.readouterr()
+        assert main(["--follow", job.job_id, "-o", str(tmp_path), "--json"]) == 0
+        images = json.loads(capsys.readouterr().out)["images"]
+        assert [Path(image["path"]).exists() for image in images] == [True, True]
+    assert len(with_key.charges) == 1
+
+
+def test_fewer_pictures_than_asked_for_are_told(
+    with_key: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 0 says that all are there."""
+    with_key.inject(Fault("create", "fewer_images", count=1))
+    assert main(["two owls", "--num-images", "2", "-o", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert "1 of 2 pictures came" in said.err
+    assert said.out.startswith(str(tmp_path))
+
+
+def test_what_the_service_says_does_not_steer_the_terminal(
+    with_key: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor does it write a line that looks like the command's own; and 2 is for what is not sent."""
+    evil = "\x1b[2J\x1b]0;owned\x07no\r\nshortapi-flux: all pictures are saved"
+    with_key.inject(Fault("create", "refuse", info=evil))
+    assert main(["a red fox", "-o", str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.isprintable()
+
+
 def test_follow_without_a_key_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -54,6 +54,7 @@ from langchain_shortapi_flux.flow_steps import Order, leave
 from langchain_shortapi_flux.follow_flow import follow_job, look_at_job
 from langchain_shortapi_flux.job_flow import Leaving, create_job
 from langchain_shortapi_flux.ledger import Bought, Ended
+from langchain_shortapi_flux.pace import Pace
 
 if TYPE_CHECKING:
     from langchain_shortapi_flux.http_acts import HttpReply, Lost
@@ -657,3 +658,18 @@ def test_a_flow_that_has_raised_leaves_nothing_to_note() -> None:
     """Its caller knows."""
     flow = create_job(Order(REQUEST, MODEL), here(Clock()))
     assert leave(flow, None, sent=False) == ()
+
+
+def test_queries_that_are_held_back_are_not_counted() -> None:
+    """A service that asked for calm until after the deadline was not asked."""
+    clock, pace = Clock(), Pace()
+    pace.slow_down(clock(), 300.0)
+    bought = FluxJob(job_id=JOB_ID, status="pending", charge="charged")
+    for flow in (
+        look_at_job(bought, here(clock, pace=pace, timeout=25.0)),
+        follow_job(bought, here(clock, pace=pace, timeout=25.0), bought_now=False),
+    ):
+        play = perform(flow, [], clock)
+        assert isinstance(play.error, JobTimeout)
+        assert "held back" in str(play.error)
+        assert all(step.job is None or step.job.queries == 0 for step in play.steps)

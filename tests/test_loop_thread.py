@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import resource
+import threading
+from asyncio import CancelledError
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,11 @@ from langchain_core.callbacks import AsyncCallbackHandler
 from quick_flux import flux_on
 
 from langchain_shortapi_flux import BatchFailed
-from langchain_shortapi_flux.loop_thread import iterate_in_loop_thread, run_in_loop_thread
+from langchain_shortapi_flux.loop_thread import (
+    _LoopThread,
+    iterate_in_loop_thread,
+    run_in_loop_thread,
+)
 from langchain_shortapi_flux.sandbox import Fault
 
 if TYPE_CHECKING:
@@ -105,3 +111,20 @@ def test_a_callback_that_ends_the_program_during_a_batch_does_so(sandbox: Sandbo
     }
     assert sandbox.open_connections == 0
     gc.collect()
+
+
+def test_left_on_its_own_thread_it_does_not_wait_for_itself() -> None:
+    """The garbage collector may do that, on whatever thread it runs."""
+    made: list[_LoopThread[None]] = []
+    known = threading.Event()
+
+    async def work() -> None:
+        known.wait(10.0)
+        made[0].leave()
+        await asyncio.sleep(0)
+
+    made.append(_LoopThread(work))
+    known.set()
+    with pytest.raises(CancelledError):
+        made[0].outcome.result(10.0)
+    made[0].leave()

@@ -148,6 +148,9 @@ def test_stdin_holds_a_prompt_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
         ("p.jsonl", '["a fox"]', "allowed is an object"),
         ("p.jsonl", '\n{"prompt": "a"', "line 2: no JSON"),
         ("p.jsonl", "[" * 100_000, "line 1: no JSON"),
+        ("p.txt", '{"prompt": "a fox"}\n', "line 1: this is a line of JSON: name the file .jsonl"),
+        ("p.txt", "prompt,num_images\na fox,2\n", "line 1: this is the first line of a table"),
+        ("p.txt", "\u200b\ufeff\n", "the prompt is blank"),
     ],
 )
 def test_a_bad_line_is_named(name: str, content: str, said: str, tmp_path: Path) -> None:
@@ -169,6 +172,7 @@ def test_a_bad_line_is_named(name: str, content: str, said: str, tmp_path: Path)
         ("p.json", '[{"prompt": "a"}]', "name the file .jsonl"),
         ("p.txt", b"a fox\nein B\xe4r\n", "line 2 is not UTF-8 (byte 0xe4)"),
         ("p.txt", "a fox\n".encode("utf-16"), "line 1 is not UTF-8 (byte 0xff)"),
+        ("p.txt", "a fox\n".encode("utf-16-le"), "line 1 holds a NUL"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_clear_line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
 from decimal import Decimal
@@ -22,6 +23,7 @@ from langchain_shortapi_flux import (
     FluxRequest,
     JobFailed,
     JobTimeout,
+    MemoryLedger,
     RetryLimits,
     ShortAPIError,
     ShortAPIFlux,
@@ -247,3 +249,20 @@ def _together(work: Callable[[], None], count: int) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+@pytest.mark.parametrize("ending", ["succeeded", "failed"])
+def test_what_the_ledger_answers_is_settled(ending: str) -> None:
+    """Reserved by a call that left, and followed to its end by somebody without the budget."""
+    faults = [Fault("create", "job_fails")] if ending == "failed" else []
+    with Sandbox(job_seconds=0.3, faults=faults) as sandbox:
+        ledger, budget = MemoryLedger(), Budget(usd="1.00")
+        one = flux_on(sandbox, ledger=ledger, budget=budget)
+        two = flux_on(sandbox, ledger=ledger)
+        with pytest.raises(JobTimeout):
+            one.invoke("a fox", request_key="order 7", max_wait=0.1)
+        assert budget.reserved > 0
+        for flux in (two, one):
+            with contextlib.suppress(JobFailed):
+                flux.invoke("a fox", request_key="order 7")
+        assert (budget.reserved, budget.spent) == (Decimal(0), paid(sandbox))

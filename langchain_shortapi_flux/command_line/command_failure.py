@@ -21,8 +21,11 @@ SANDBOX_ENDED = "the sandbox ended with this command, and nothing was charged"
 
 def exit_code(error: Exception) -> int:
     """The exit code of a command that ends with this error."""
-    refused = isinstance(error, (ConfigurationError, InvalidRequest))
-    return EXIT_USAGE if refused else EXIT_FAILED
+    refused_here = (
+        isinstance(error, (ConfigurationError, InvalidRequest))
+        and error.status_code is None  # with a status it is the service that refused
+    )
+    return EXIT_USAGE if refused_here else EXIT_FAILED
 
 
 def failure_text(error: Exception, *, in_sandbox: bool) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from dataclasses import dataclass
 from io import StringIO
@@ -92,11 +93,16 @@ def _text(name: str) -> str:
     if len(content) > FILE_LIMIT_BYTES:
         raise _Unusable(f"larger than {FILE_LIMIT_BYTES:,} bytes")
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        byte = content[error.start]
-    raise _Unusable(f"line {line} is not UTF-8 (byte 0x{byte:02x})")
+        problem = f"is not UTF-8 (byte 0x{content[error.start]:02x})"
+    else:
+        if (place := text.find("\0")) < 0:
+            return text
+        line = text.count("\n", 0, place) + 1
+        problem = "holds a NUL; files are read as UTF-8. Is it UTF-16?"
+    raise _Unusable(f"line {line} {problem}")
 
 
 def _bytes(name: str) -> bytes:
@@ -129,8 +135,27 @@ def _rows(text: str, ending: str) -> tuple[Iterator[_Row], tuple[str, ...]]:
 
 
 def _plain_rows(text: str) -> Iterator[_Row]:
-    for number, line in _lines(text):
-        yield _Row(number, {"prompt": line.strip()})
+    for place, (number, line) in enumerate(_lines(text)):
+        kind = _other_kind(line, first=place == 0)
+        if kind is not None:
+            yield _Row(number, f"this is {kind}, and each line would be bought as text")
+        else:
+            yield _Row(number, {"prompt": line.strip()})
+
+
+def _other_kind(line: str, *, first: bool) -> str | None:
+    """What a line of prompts gives itself away as, if it is none; stdin has no name to tell."""
+    columns = {cell.strip().strip('"').lower() for cell in re.split(r"[,\t]", line)}
+    if first and "prompt" in columns and len(columns) > 1 and columns & {*FIELDS} == columns:
+        return "the first line of a table: name the file .csv or .tsv"
+    if not line.lstrip().startswith("{"):
+        return None
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    known = isinstance(found, dict) and "prompt" in found
+    return "a line of JSON: name the file .jsonl" if known else None
 
 
 def _json_rows(text: str) -> Iterator[_Row]:

@@ -13,8 +13,9 @@ from langchain_shortapi_flux.command_line.command_failure import (
     failure_text,
 )
 from langchain_shortapi_flux.command_line.job_json import json_line
-from langchain_shortapi_flux.command_line.terminal import EXIT_OK
-from langchain_shortapi_flux.errors import DownloadFailed, ShortAPIError
+from langchain_shortapi_flux.command_line.terminal import EXIT_FAILED, EXIT_OK
+from langchain_shortapi_flux.errors import CreateOutcomeUnknown, DownloadFailed, ShortAPIError
+from langchain_shortapi_flux.job_words import plain
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from langchain_shortapi_flux.command_line.command_service import Service
     from langchain_shortapi_flux.command_line.terminal import Terminal
     from langchain_shortapi_flux.job import FluxJob, FluxRequest
+
+
+MESSAGE_LENGTH_MAX = 2_000
+"""Letters of a failure's text, which may be the service's own."""
 
 
 def run_single(
@@ -45,14 +50,23 @@ def run_single(
         terminal.clear()
         if watch.job is None:
             raise RuntimeError("a stream ended without a job")
-        paths = watch.job.save(options.output, prefix=service.prefix)
+        paths = watch.job.save(options.output, prefix=service.prefix, keep_existing=True)
         _list(watch.job, paths, options, terminal)
+        asked = watch.job.request.num_images if watch.job.request else None
+        if len(paths) < (asked or 1):
+            came = f"{len(paths)} of {asked} pictures came"
+            return terminal.give_up(f"job {watch.job.job_id}: {came}", EXIT_FAILED)
         return EXIT_OK
+    except KeyboardInterrupt:
+        if options.json and (watch.creating or watch.job is not None):
+            left = None if watch.job is not None else CreateOutcomeUnknown(watch.interrupted())
+            _give_anyway(json_line(request, watch.job, error=left), terminal)
+        raise
     except ShortAPIError as error:
         text = failure_text(error, in_sandbox=service.in_sandbox)
         if options.json:
             _give_anyway(json_line(request, watch.job, error=error, message=text), terminal)
-        return terminal.give_up(text, exit_code(error))
+        return terminal.give_up(plain(text, MESSAGE_LENGTH_MAX), exit_code(error))
 
 
 def _list(job: FluxJob, paths: Sequence[Path], options: Namespace, terminal: Terminal) -> None:

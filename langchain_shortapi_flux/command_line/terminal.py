@@ -1,7 +1,6 @@
 """Lines on stdout and stderr, none of which can fail a job that is paid for.
 
-It knows who reads which: scripts read stdout, a person reads stderr, perhaps with bars on it. It
-knows nothing of jobs.
+It knows who reads which: scripts read stdout, a person reads stderr, perhaps with bars on it.
 """
 
 from __future__ import annotations
@@ -11,12 +10,15 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from langchain_shortapi_flux.job_words import plain
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 COMMAND = "shortapi-flux"
+LINE_LENGTH_MAX = 4_000
 _WHOLE_LINE = "\r\x1b[K"
 
 
@@ -70,7 +72,9 @@ class Terminal:
     def give_up(self, problem: str, code: int) -> int:
         """Say why the command ends with this exit code, which is given back."""
         self.clear()
-        self.say(f"{COMMAND}: {problem}")
+        # A text may repeat what a service or a file says, which must not steer the terminal.
+        lines = [plain(line, LINE_LENGTH_MAX) for line in problem.split("\n")]
+        self.say("\n".join([f"{COMMAND}: {lines[0]}", *lines[1:]]))
         return code
 
     def _write(self, file: TextIO | None, text: str) -> None:
