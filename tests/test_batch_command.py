@@ -9,9 +9,12 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +24,13 @@ from taught_delays import teach_that_jobs_end_at_once
 
 from langchain_shortapi_flux import FluxRequest, SqlLedger
 from langchain_shortapi_flux.__main__ import main
-from langchain_shortapi_flux.command_line.batch_ledger import BatchLedger, line_keys
-from langchain_shortapi_flux.job import FLUX_MODEL
-from langchain_shortapi_flux.ledger import Claim, purchase_key, request_digest
+from langchain_shortapi_flux.command_line.batch_ledger import BatchLedger, Known, line_keys
+from langchain_shortapi_flux.command_line.batch_report import BatchReport
+from langchain_shortapi_flux.command_line.prompt_file import PromptLine
+from langchain_shortapi_flux.command_line.terminal import Terminal
+from langchain_shortapi_flux.errors import CreateOutcomeUnknown
+from langchain_shortapi_flux.job import FLUX_MODEL, FluxJob
+from langchain_shortapi_flux.ledger import Claim, Entry, State, purchase_key, request_digest
 from langchain_shortapi_flux.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
@@ -263,6 +270,7 @@ def test_the_sandbox_of_the_command_keeps_nothing(
     assert set(out) == _pictures()
     assert len(out) == 2
     assert "NOT made by Flux" in err
+    assert err.endswith("2 of 2 lines saved in out\n")  # and no word of money
     assert not list(Path("out").glob("*.db*"))
     (ended,) = started
     assert ended.balance > 100_000
@@ -377,6 +385,117 @@ class _Screen(io.StringIO):
         return True
 
 
+NO_CHANGES = "CREATE TRIGGER t BEFORE UPDATE ON flux_jobs BEGIN SELECT RAISE(ABORT, 'full'); END"
+NO_ROWS = "CREATE TRIGGER t BEFORE INSERT ON flux_jobs BEGIN SELECT RAISE(ABORT, 'full'); END"
+
+
+def _in_the_ledger(*statements: str) -> None:
+    with closing(sqlite3.connect("out/flux-jobs.db")) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def test_a_ledger_that_takes_no_more_notes_is_told_with_the_jobs_ids(
+    with_key: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a full disk: the claim is there, and that is all the next run will know."""
+    assert main(_batch("a fox")) == 0
+    _in_the_ledger(NO_CHANGES)
+    capsys.readouterr()
+    assert main(_batch("a fox", "a hare")) == 1
+    _out, err = _told(capsys)
+    assert "2 of 2 lines saved" in err
+    job_id = with_key.jobs[1].job_id
+    assert err.endswith(
+        "the ledger did not keep 1 line:\n"
+        f"  line 2 (run again would list it as unknown; job {job_id})\n"
+    )
+
+
+def test_a_ledger_that_lost_its_rows_is_told_with_the_jobs_ids(
+    with_key: Sandbox, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Lines bought by an earlier run too: all would be bought again."""
+    monkeypatch.setattr(
+        "sys.stdout", _Script(lambda: _in_the_ledger("DELETE FROM flux_jobs", NO_ROWS))
+    )
+    assert main(_batch("a fox")) == 1
+    job_id = with_key.jobs[0].job_id
+    said = f"  line 1 (run again would buy it again; job {job_id})\n"
+    assert capfd.readouterr().err.endswith(f"the ledger did not keep 1 line:\n{said}")
+
+
+def test_what_a_ledger_did_not_keep_is_noted_again_at_the_end(
+    with_key: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where it can be by then, all is well, and nothing is bought twice."""
+    assert main(_batch("a bear")) == 0
+    _in_the_ledger(NO_CHANGES)
+    with monkeypatch.context() as reading:
+        reading.setattr("sys.stdout", _Script(lambda: _in_the_ledger("DROP TRIGGER t")))
+        assert main(_batch("a fox")) == 0
+        with_key.inject(LOST)
+        reading.setattr("sys.stdout", _Script(lambda: _in_the_ledger("DELETE FROM flux_jobs")))
+        arguments = [*_batch("a hare", "a fox"), "--max-concurrency", "1"]
+        assert main(arguments) == 1
+    capsys.readouterr()
+    assert main(arguments) == 1
+    out, err = _told(capsys)
+    assert len(out) == 1
+    assert "did not keep" not in err
+    assert "1 may have been charged, and not bought again" in err
+    assert "1 line unknown: may have been charged" in err
+    assert len(with_key.charges) == 3
+
+
+def test_a_ledger_that_cannot_be_read_at_the_end_is_told(
+    with_key: Sandbox, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody can say then what it has kept."""
+    broken = "UPDATE flux_jobs SET outcome = '{broken'"
+    monkeypatch.setattr("sys.stdout", _Script(lambda: _in_the_ledger(broken)))
+    assert main(_batch("a fox")) == 1
+    assert "the ledger cannot be read (JSONDecodeError)" in capfd.readouterr().err
+    assert len(with_key.jobs) == 1
+
+
+@pytest.mark.parametrize("change", ["outcome = '{broken'", "lease_ends = 'abc'"])
+def test_a_row_that_cannot_be_read_is_refused(
+    change: str, with_key: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is sent: what was bought could not be told from what was not."""
+    assert main(_batch("a fox")) == 0
+    _in_the_ledger(f"UPDATE flux_jobs SET {change}")
+    calls = len(with_key.calls)
+    assert main(_batch("a fox")) == 2
+    said = f"{Path('out/flux-jobs.db')}: a row of the ledger cannot be read; nothing was sent"
+    assert said in _told(capsys)[1]
+    assert len(with_key.calls) == calls
+
+
+def test_fewer_pictures_than_asked_for_are_told(
+    with_key: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are saved, but that is not all that was to be."""
+    with_key.inject(Fault("create", "fewer_images", count=2))
+    assert main([*_batch("a fox"), "--num-images", "4"]) == 1
+    out, err = _told(capsys)
+    assert len(out) == 2
+    assert err.endswith("line 1: 2 of 4 pictures came\n")
+
+
+def test_what_was_refunded_has_cost_nothing(
+    with_key: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of what was not refunded the cost is not reported."""
+    with_key.inject(Fault("create", "job_fails"))
+    assert main(_batch("a fox")) == 1
+    assert "1 bought now, 0 USD\n" in _told(capsys)[1]
+    with_key.inject(Fault("create", "job_fails_unrefunded"))
+    assert main(_batch("a fox")) == 1
+    assert "1 bought now, 0 USD and what 1 cost, which is not reported" in _told(capsys)[1]
+
+
 @pytest.mark.parametrize("tqdm", [True, False], ids=["tqdm", "no tqdm"])
 def test_on_a_terminal_there_is_a_bar_where_tqdm_is(
     tqdm: bool,
@@ -447,7 +566,7 @@ def _until(there: Callable[[], Any], running: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_an_interrupt_says_what_there_is_and_what_to_do(name: str, with_key: Sandbox) -> None:
     """One line and exit 130; the same command then buys only what is missing."""
     with_key.inject(
@@ -489,6 +608,88 @@ def test_an_interrupt_says_what_there_is_and_what_to_do(name: str, with_key: San
         "bought twice"
     )
     assert "Traceback" not in err
+
+
+def test_after_the_last_line_of_an_interrupt_no_signal_breaks_in(
+    with_key: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exit code is the command's, and nothing is said after it."""
+    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {name: signal.getsignal(name) for name in names}
+    with_key.inject(Fault("create", "none"), Fault("create", "job_never_ends"))
+    script = _Script(partial(signal.raise_signal, signal.SIGINT))
+    monkeypatch.setattr("sys.stdout", script)
+    try:
+        assert main(_batch("a fox", "a hare")) == 130
+        assert {signal.getsignal(name) for name in names} == {signal.SIG_IGN}
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+    assert capsys.readouterr().err.endswith("nothing is bought twice\n")
+
+
+def _farewell(
+    state: State | None = None, *, buy_unknown: bool = False, unread: bool = False
+) -> str:
+    """What is said of a saved fox, a hare of unknown outcome and a bear in that state."""
+    foxes = [
+        PromptLine(number, FluxRequest(prompt=prompt, num_images=1))
+        for number, prompt in enumerate(("a fox", "a hare", "a bear"), 1)
+    ]
+    report = BatchReport(
+        foxes,
+        Path("out"),
+        Known({}, 0.0),
+        Terminal(),
+        in_sandbox=False,
+        as_json=False,
+        each=False,
+        buy_unknown=buy_unknown,
+    )
+    report.saved(0, FluxJob(job_id="fox1", status="succeeded", request=foxes[0].request), [])
+    report.failed(1, CreateOutcomeUnknown("no clear answer"))
+    if unread:
+        report.unreadable("OperationalError")
+        return report.interrupted(None)
+    entry = Entry("key", "digest", "holder", "unknown", 0.0, 0.0)
+    kept = {1: entry, 2: entry}
+    if state is not None:
+        kept[0] = replace(entry, state=state, job_id=None if state == "claimed" else "fox1")
+    return report.interrupted(Known(kept, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        (_farewell("ended"), "run the same command again to go on: nothing is bought twice"),
+        (
+            _farewell("ended", buy_unknown=True),
+            "run it again without --buy-unknown: nothing is bought twice then",
+        ),
+        (
+            _farewell("claimed"),
+            "the ledger did not keep line 1 (run again would list it as unknown; job fox1)",
+        ),
+        (_farewell(), "the ledger did not keep line 1 (run again would buy it again; job fox1)"),
+    ],
+    ids=["kept", "buys unknown", "not noted", "lost"],
+)
+def test_an_interrupt_promises_only_what_the_ledger_and_the_options_hold(
+    said: str, advice: str
+) -> None:
+    """A line without a known outcome is in doubt, and no failure."""
+    assert said == (
+        "interrupted: 1 of 3 lines saved, 0 bought and running or not saved yet, 2 may have been "
+        f"charged, 0 not bought; {advice}"
+    )
+
+
+def test_an_interrupt_with_an_unreadable_ledger_promises_nothing() -> None:
+    """What it has kept is not known then."""
+    assert _farewell(unread=True) == (
+        "interrupted: 1 of 3 lines saved, 1 may have been charged; the ledger cannot be read "
+        "(OperationalError): what it did not keep, the same command run again would buy again"
+    )
 
 
 @pytest.mark.thorough

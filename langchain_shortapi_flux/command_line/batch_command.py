@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,11 +22,12 @@ from langchain_shortapi_flux.command_line.prompt_file import PromptLine
 from langchain_shortapi_flux.command_line.terminal import EXIT_INTERRUPTED
 from langchain_shortapi_flux.errors import ShortAPIError
 from langchain_shortapi_flux.job import FluxJob
+from langchain_shortapi_flux.ledger import request_digest
 from langchain_shortapi_flux.progress import FluxProgress
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import AsyncGenerator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
     from langchain_shortapi_flux.command_line.command_service import Service
     from langchain_shortapi_flux.command_line.prompt_file import PromptFile
@@ -66,8 +67,13 @@ def run_batch(
         in_sandbox=service.in_sandbox,
         as_json=options.json,
         each=progress is None,
+        buy_unknown=options.buy_unknown,
     )
     terminal.parting = lambda: report.interrupted(None)
+
+    def digest_of(place: int) -> str:
+        return request_digest(service.flux.base_url, service.flux.model, lines[place].request)
+
     if ledger is not None:
         service = service.with_ledger(ledger)
     # What waits for another run's claim would hold up the lines behind it.
@@ -80,35 +86,51 @@ def run_batch(
     )
 
     async def work() -> None:
-        report.found(options.batch, prompts.ignored, buy_unknown=options.buy_unknown)
+        report.found(options.batch, prompts.ignored)
         await _buy_and_save(service, inputs, order, config, options.output, report)
 
     working = work()
     try:
         asyncio.run(working)
+        if ledger is not None and report.jobs:
+            ledger.close()  # what a connection of before shows may be a file that is deleted
+            _see_what_is_kept(kept, report, digest_of)
         return report.end()
-    except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C, SIGTERM
+    except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C, SIGTERM, SIGHUP
         if progress is not None:
             progress.close()
         after = None
-        with suppress(Exception):  # whatever the ledger has: it is told without it then
-            after = kept.look()
-        with _uninterrupted():
+        try:
             if ledger is not None:
                 ledger.close()
-            return terminal.give_up(report.interrupted(after), EXIT_INTERRUPTED)
+            after = kept.look()
+        except Exception as error:  # noqa: BLE001 - a database's own errors, of whatever library
+            report.unreadable(type(error).__name__)
+        _ignore_signals()
+        if ledger is not None:
+            ledger.close()
+        return terminal.give_up(report.interrupted(after), EXIT_INTERRUPTED)
     finally:
         working.close()  # interrupted before it began, it would complain that nobody awaited it
 
 
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """For the moment it takes to say the last line: a second Ctrl-C would only garble it."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _see_what_is_kept(
+    kept: BatchLedger, report: BatchReport, digest_of: Callable[[int], str]
+) -> None:
+    """Have it told what the ledger did not keep: the next run would know nothing of it."""
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+        lost, known = kept.unkept(report.jobs, digest_of)
+    except Exception as error:  # noqa: BLE001 - a database's own errors, of whatever library
+        report.unreadable(type(error).__name__)
+    else:
+        report.unkept(lost, known)
+
+
+def _ignore_signals() -> None:
+    """From the last line on: a second Ctrl-C would only garble it, or the exit code after it."""
+    for number in _leaving_signals():
+        with suppress(ValueError):  # in another thread than the main one
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _bars(terminal: Terminal) -> FluxProgress | None:
@@ -156,13 +178,22 @@ async def _buy_and_save(
 
 
 def _leave_on_signals() -> None:
-    """Leave alike on Ctrl-C and SIGTERM, so that what was bought is noted and told.
+    """Leave alike on Ctrl-C, SIGTERM and SIGHUP, so that what was bought is noted and told.
 
     A second Ctrl-C must not break into that wherever it happens to be, as Python's own would.
     """
     task = asyncio.current_task()
     # Not on Windows, and not in another thread than the main one: there Python's own does it.
     with suppress(NotImplementedError, RuntimeError, ValueError):
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _leaving_signals():
             if task is not None:
                 asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+
+
+def _leaving_signals() -> Iterator[signal.Signals]:
+    yield signal.SIGINT
+    yield signal.SIGTERM
+    # Not on Windows; and who started it with nohup wants it to go on.
+    hang_up: signal.Signals | None = getattr(signal, "SIGHUP", None)
+    if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
+        yield hang_up

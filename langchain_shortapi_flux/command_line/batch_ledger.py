@@ -1,18 +1,21 @@
 """Under which keys the lines of a batch are bought, and what the ledger knows of each.
 
-So a batch that was broken off goes on where it stopped. It knows nothing of how jobs are bought.
+So a batch that was broken off goes on where it stopped, and one whose ledger failed meanwhile is
+told. It knows nothing of how jobs are bought.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from langchain_shortapi_flux.ledger import purchase_key
+from langchain_shortapi_flux.ledger import Bought, Claim, purchase_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -80,6 +83,20 @@ class Known:
         others = {*self.ended, *self.running, *self.being_bought}
         return [place for place in self.entries if place not in others]
 
+    def lost(self, jobs: Mapping[int, str | None]) -> list[int]:
+        """The lines that are not kept as what they are.
+
+        Args:
+            jobs: The job of each line, by its place; None where nobody can tell whether there is
+                one.
+        """
+        return [
+            place
+            for place, job_id in jobs.items()
+            if (entry := self.entries.get(place)) is None
+            or (job_id is not None and entry.job_id is None)
+        ]
+
     @property
     def wait(self) -> float:
         """Seconds until nobody can be buying any more."""
@@ -115,3 +132,35 @@ class BatchLedger:
             {self._places[entry.key]: entry for entry in entries if entry.key in self._places},
             self._wall(),
         )
+
+    def unkept(
+        self, jobs: Mapping[int, str | None], digest_of: Callable[[int], str]
+    ) -> tuple[list[int], Known]:
+        """The lines that the ledger has lost, though it was told again; and what it knows.
+
+        It raises what the ledger raises when it is looked at.
+
+        Args:
+            jobs: As ``Known.lost`` takes them.
+            digest_of: The hash of what a line asks for, by its place.
+        """
+        known = self.look()
+        lost = known.lost(jobs)
+        if self._ledger is None or not lost:
+            return [], known
+        keys = {place: key for key, place in self._places.items()}
+        # Whatever a database raises: each further line could wait as long for the same lock, and
+        # what is still lost is seen below.
+        with suppress(Exception):
+            for place in lost:
+                entry = known.entries.get(place)
+                holder = secrets.token_hex() if entry is None else entry.holder
+                if entry is None:
+                    # Without a lease: whoever finds a claim that got no further is not to wait.
+                    digest = digest_of(place)
+                    self._ledger.claim(Claim(keys[place], digest, holder, self._wall(), lease=0.0))
+                job_id = jobs[place]
+                if job_id is not None:
+                    self._ledger.bought(Bought(keys[place], holder, job_id))
+        known = self.look()
+        return known.lost(jobs), known

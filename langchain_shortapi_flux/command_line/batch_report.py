@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from langchain_shortapi_flux.command_line.command_failure import SANDBOX_ENDED, failure_text
 from langchain_shortapi_flux.command_line.job_json import json_line
 from langchain_shortapi_flux.command_line.terminal import EXIT_FAILED, EXIT_OK
-from langchain_shortapi_flux.errors import BudgetExceeded, CreateOutcomeUnknown
+from langchain_shortapi_flux.errors import BudgetExceeded, CreateOutcomeUnknown, JobFailed
 from langchain_shortapi_flux.job_words import one_line, plain
 from langchain_shortapi_flux.traced_cost import net_cost
 
@@ -42,6 +42,11 @@ class BatchReport:
         in_sandbox: Whether nothing outlives the command.
         as_json: Whether stdout gets JSON in place of paths.
         each: Whether stderr gets a line for each job that ends.
+        buy_unknown: Whether what may have been charged is bought again.
+
+    Attributes:
+        jobs: The job of each line that has come to an end, by its place; None where nobody can
+            tell whether there is one.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class BatchReport:
         in_sandbox: bool,
         as_json: bool,
         each: bool,
+        buy_unknown: bool,
     ) -> None:
         self._lines = lines
         self._folder = folder
@@ -62,10 +68,16 @@ class BatchReport:
         self._in_sandbox = in_sandbox
         self._as_json = as_json
         self._each = each
+        self._buy_unknown = buy_unknown
         self._saved: set[int] = set()
         self._failed: dict[int, Exception] = {}
         self._bought: dict[int, Decimal | None] = {}
+        self._fewer: dict[int, int] = {}
         self._unlisted: str | None = None
+        self._unread: str | None = None
+        self._lost: list[int] = []
+        self._after: Known = before
+        self.jobs: dict[int, str | None] = {}
 
     # --- as it goes -----------------------------------------------------------------------------
 
@@ -74,6 +86,8 @@ class BatchReport:
         self._saved.add(place)
         self._note_money(place, job, None)
         line = self._lines[place]
+        if len(job.images) < (line.request.num_images or 0):
+            self._fewer[place] = len(job.images)
         if self._as_json:
             self._give(json_line(line.request, job, paths=paths, line=line.number))
         for path in () if self._as_json else paths:
@@ -103,24 +117,30 @@ class BatchReport:
 
     def _note_money(self, place: int, job: FluxJob | None, error: Exception | None) -> None:
         job_id = job.job_id if job is not None else getattr(error, "job_id", None)
+        if isinstance(error, CreateOutcomeUnknown):
+            self.jobs[place] = None
+        elif job_id is not None:
+            self.jobs[place] = job_id
         known = self._before.entries.get(place)
         if job_id is None or (known is not None and known.job_id == job_id):
             return
-        if job is None or job.cost is None:
+        if isinstance(error, JobFailed) and error.charge == "refunded":
+            self._bought[place] = Decimal(0)
+        elif job is None or job.cost is None:
             self._bought[place] = None
         else:
             self._bought[place] = net_cost(job.charge, job.cost, job.refunded)
 
     # --- before, after, and broken off ----------------------------------------------------------
 
-    def found(self, name: str, columns: Sequence[str], *, buy_unknown: bool) -> None:
+    def found(self, name: str, columns: Sequence[str]) -> None:
         """What there is to do, and what an earlier run has done of it."""
         self._terminal.say(f"{name}: {_lines_counted(len(self._lines))}")
         if columns:
             named = plain(", ".join(columns), _TEXT_LENGTH_MAX)
             self._terminal.say(f"its other columns are not used: {named}")
         before = self._before
-        again = "" if buy_unknown else "not "
+        again = "" if self._buy_unknown else "not "
         counts = {
             "have ended": len(before.ended),
             "bought, and followed now": len(before.running),
@@ -136,34 +156,69 @@ class BatchReport:
                 "other lines go first"
             )
 
+    def unkept(self, lost: Sequence[int], after: Known) -> None:
+        """The ledger did not keep these lines, and knows that instead."""
+        self._lost, self._after = sorted(lost), after
+
+    def unreadable(self, reason: str) -> None:
+        """What the ledger has kept cannot be seen."""
+        self._unread = reason
+
     def end(self) -> int:
         """What came of all lines; gives the exit code."""
         count = len(self._lines)
         words = [f"{len(self._saved):,} of {_lines_counted(count)} saved in {self._folder}"]
-        if self._bought:
+        if self._bought and not self._in_sandbox:
             words.append(f"{len(self._bought):,} bought now, {self._spent()}")
         self._terminal.say("; ".join(words))
         self._list_failures()
+        for place, came in sorted(self._fewer.items()):
+            line = self._lines[place]
+            self._terminal.say(
+                f"line {line.number}: {came} of {line.request.num_images} pictures came"
+            )
         if self._unlisted is not None:
             self._terminal.say(f"stdout could not be written to: {self._unlisted}")
-        all_well = len(self._saved) == count and self._unlisted is None
+        if self._unread is not None:
+            self._terminal.say(
+                f"the ledger cannot be read ({self._unread}): what it did not keep, the same "
+                "command run again would buy again"
+            )
+        self._list_lost()
+        troubles = (self._fewer, self._unlisted, self._unread, self._lost)
+        all_well = len(self._saved) == count and not any(troubles)
         return EXIT_OK if all_well else EXIT_FAILED
 
     def interrupted(self, after: Known | None) -> str:
         """What became of the lines until then, by what the ledger knows of them after."""
         done = f"interrupted: {len(self._saved):,} of {_lines_counted(len(self._lines))} saved"
-        if self._failed:
-            done += f", {len(self._failed)} failed"
+        unknown = {p for p, one in self._failed.items() if isinstance(one, CreateOutcomeUnknown)}
+        failed = set(self._failed) - unknown
+        if failed:
+            done += f", {len(failed)} failed"
         if self._in_sandbox:
             return f"{done}; {SANDBOX_ENDED}"
         if after is not None:
-            settled = {*self._saved, *self._failed}
-            bought = {*after.ended, *after.running} - settled
-            doubt = {*after.in_doubt, *after.being_bought} - settled
+            settled = {*self._saved, *failed}
+            bought = {*after.ended, *after.running} - settled - unknown
+            doubt = ({*after.in_doubt, *after.being_bought} - settled) | unknown
             rest = set(range(len(self._lines))) - settled - bought - doubt
             done += f", {len(bought)} bought and running or not saved yet"
             done += f", {len(doubt)} may have been charged" if doubt else ""
             done += f", {len(rest)} not bought"
+            self.unkept(after.lost(self.jobs), after)
+        elif unknown:
+            done += f", {len(unknown)} may have been charged"
+        if self._unread is not None:
+            return (
+                f"{done}; the ledger cannot be read ({self._unread}): what it did not keep, the "
+                "same command run again would buy again"
+            )
+        if self._lost:
+            lost = ", ".join(map(self._named_lost, self._lost))
+            return f"{done}; the ledger did not keep {lost}"
+        if self._buy_unknown:
+            return f"{done}; run it again without --buy-unknown: nothing is bought twice then"
         return f"{done}; run the same command again to go on: nothing is bought twice"
 
     # --------------------------------------------------------------------------------------------
@@ -206,6 +261,19 @@ class BatchReport:
             self._terminal.say(f"  line {line.number}, {prompt}: {self._ending(error)}")
         if limit is not None and len(places) > limit:
             self._terminal.say(f"  and {len(places) - limit} more")
+
+    def _list_lost(self) -> None:
+        if not self._lost:
+            return
+        self._terminal.say(f"the ledger did not keep {_lines_counted(len(self._lost))}:")
+        for place in self._lost:
+            self._terminal.say(f"  {self._named_lost(place)}")
+
+    def _named_lost(self, place: int) -> str:
+        does = "list it as unknown" if place in self._after.entries else "buy it again"
+        job_id = self.jobs[place]
+        named = "no job id is known" if job_id is None else f"job {job_id}"
+        return f"line {self._lines[place].number} (run again would {does}; {named})"
 
     def _ending(self, error: Exception) -> str:
         if not isinstance(error, CreateOutcomeUnknown) or self._in_sandbox:

@@ -66,10 +66,11 @@ run again after Ctrl-C or a crash:
 
 exit codes:
   {EXIT_OK}    all pictures are saved
-  {EXIT_FAILED}    a job, the service or saving failed; a price did not fit into the budget; or
-       something may have been charged without a known outcome
+  {EXIT_FAILED}    a job, the service or saving failed; a price did not fit into the budget;
+       something may have been charged without a known outcome; or of a batch, fewer
+       pictures came than asked for, or the ledger did not keep what was bought
   {EXIT_USAGE}    bad arguments, a bad line in a file, or no key; nothing was sent
-  {EXIT_INTERRUPTED}  interrupted with Ctrl-C (a batch: also by SIGTERM)
+  {EXIT_INTERRUPTED}  interrupted with Ctrl-C (a batch: also by SIGTERM or SIGHUP)
 """
 
 

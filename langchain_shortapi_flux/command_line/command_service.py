@@ -7,6 +7,7 @@ what is asked for.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,7 @@ def open_ledger(options: Namespace, folder: Path) -> SqlLedger:
     """Where a batch keeps what it bought, seen to be there.
 
     Raises:
-        ConfigurationError: SQLAlchemy is missing, or the database cannot be used.
+        ConfigurationError: SQLAlchemy is missing, or the database or a row of it cannot be used.
     """
     problem: str
     try:
@@ -112,19 +113,33 @@ def open_ledger(options: Namespace, folder: Path) -> SqlLedger:
     except ImportError as error:
         problem = str(error).replace("SqlLedger", "--batch")
     else:
+        # Its text may hold a password of the URL, so only the option's name is told.
+        where = "--ledger" if options.ledger else str(folder / LEDGER_NAME)
         try:
             ledger = SqlLedger(options.ledger or _sqlite_url(folder))
-            ledger.entries()
-            return ledger
+            if _is_readable(ledger):
+                return ledger
+            ledger.close()
+            problem = f"{where}: a row of the ledger cannot be read"
         except ValueError as error:
             problem = f"--ledger: {error}"
         except ImportError as error:
             problem = f"--ledger: {error}"
         except Exception as error:  # noqa: BLE001 - a database's own errors, of whatever library
-            # Its text may hold a password of the URL, so only its kind is told.
-            where = "--ledger" if options.ledger else str(folder / LEDGER_NAME)
             problem = f"{where} cannot be used as a ledger ({type(error).__name__})"
     raise ConfigurationError(f"{problem}; nothing was sent")
+
+
+def _is_readable(ledger: SqlLedger) -> bool:
+    entries = ledger.entries()
+    try:
+        # A row is read only when it is asked for; SQLite keeps any text in a column of numbers.
+        return all(
+            isinstance(entry.claimed_at, Real) and isinstance(entry.lease_ends, Real)
+            for entry in entries
+        )
+    except ValueError:  # its outcome is no JSON
+        return False
 
 
 def _sqlite_url(folder: Path) -> Any:
