@@ -566,7 +566,10 @@ def _until(there: Callable[[], Any], running: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize(
+    "name",
+    ["SIGINT", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("SIGTERM", "SIGHUP"))],
+)
 def test_an_interrupt_says_what_there_is_and_what_to_do(name: str, with_key: Sandbox) -> None:
     """One line and exit 130; the same command then buys only what is missing."""
     with_key.inject(

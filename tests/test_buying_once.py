@@ -240,7 +240,9 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=label)
-@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize(
+    "driver", [pytest.param("requests", marks=pytest.mark.thorough), "aiohttp"]
+)
 def test_calling_again_after_any_fault_is_one_charge(
     driver: str, fault: Fault, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

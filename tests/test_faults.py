@@ -253,7 +253,9 @@ def test_a_query_that_goes_wrong_never_buys_again(
 
 
 @pytest.mark.parametrize("fault", of_every_kind("query"), ids=label)
-@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize(
+    "driver", ["requests", pytest.param("aiohttp", marks=pytest.mark.thorough)]
+)
 def test_a_look_at_a_job_never_buys(driver: str, fault: Fault, sandbox: Sandbox) -> None:
     """``query`` is documented as free, whatever goes wrong with it."""
     job_id = flux_on(sandbox).create("a fox").job_id

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import resource
 import threading
+import time
 from asyncio import CancelledError
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -109,7 +110,8 @@ def test_a_callback_that_ends_the_program_during_a_batch_does_so(sandbox: Sandbo
     assert {job.job_id for job in caught.value.__cause__.left.values()} <= {
         job.job_id for job in sandbox.jobs
     }
-    assert sandbox.open_connections == 0
+    while sandbox.open_connections:  # the other side notices in its own time
+        time.sleep(0.005)
     gc.collect()
 
 

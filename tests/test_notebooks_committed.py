@@ -157,6 +157,7 @@ def test_it_holds_nothing_that_changes_by_itself(path: Path) -> None:
     )
 
 
+@pytest.mark.thorough
 @EACH
 def test_it_is_valid(path: Path) -> None:
     """By the format's own schema, where nbformat is there to check it."""

@@ -186,7 +186,7 @@ NOT_IN_CI = {
     ".venv/bin/pip install -q '.[lab]'": "CI installs it together with the extra test",
     ".venv/bin/jupyter lab notebooks/01_first_image.ipynb": "for people; CI executes the notebooks",
     "export SHORTAPI_KEY=...": "it stands for a key",
-    ".venv/bin/python -m pytest -q -n 3": "the end of the command that CI runs",
+    ".venv/bin/python -m pytest -q -n 4": "the end of the command that CI runs",
     ".venv/bin/python -m pytest tests/test_recorded_jobs.py -k two_pictures "
     "--record-mode=rewrite": "it writes to cassettes/",
     ".venv/bin/python -m pytest tests/test_recorded_jobs.py": "a part of the tests",

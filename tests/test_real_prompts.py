@@ -20,6 +20,7 @@ AT_ONCE = 64
 
 
 # On a busy machine 1,632 jobs take their time, and no wait in them is without an end.
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not PROMPTS.exists(), reason="the prompts are not beside this repository")
 async def test_every_real_prompt_arrives_unharmed() -> None:

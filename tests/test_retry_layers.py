@@ -283,7 +283,7 @@ def _succeeded(end: Any) -> bool:
     return isinstance(end, FluxJob) and end.status == "succeeded"
 
 
-@BOTH_WAYS
+@pytest.mark.parametrize("way", [pytest.param("sync", marks=pytest.mark.thorough), "async"])
 @pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
 async def test_no_layer_pays_twice(

@@ -488,6 +488,7 @@ class TestFaults:
 class TestImages:
     """The files behind the result URLs."""
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("ratio", list(SIZES))
     def test_every_ratio_is_a_real_png_of_its_size(self, ratio: str) -> None:
         """About one megapixel, small enough for a notebook, and it says what it is."""
