@@ -773,6 +773,7 @@ def test_a_copy_is_the_same_receiver_and_a_pickle_one_that_does_not_run() -> Non
     assert receiver.waiting == 1
 
 
+@pytest.mark.thorough
 def test_nothing_heavy_is_imported_before_it_serves() -> None:
     """Whoever has another server needs none of ours."""
     program = """

@@ -766,6 +766,7 @@ print(threading.active_count())
 """
 
 
+@pytest.mark.thorough
 def test_it_imports_tqdm_when_it_is_made_and_starts_no_thread() -> None:
     """It is optional and slow, and has a watchman who never goes home."""
     ended = subprocess.run(

@@ -412,6 +412,7 @@ print([path.name for path in folder.iterdir()])
 """
 
 
+@pytest.mark.thorough
 def test_a_full_disk_leaves_no_file(tmp_path: Path) -> None:
     """Neither of what is fetched nor of what came inside the reply; the error names the job."""
     (tmp_path / "inline.png").write_bytes(PNG)

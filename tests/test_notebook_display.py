@@ -623,6 +623,7 @@ assert not {"IPython", "PIL", "aiohttp"} & set(sys.modules), sorted(sys.modules)
 """
 
 
+@pytest.mark.thorough
 def test_without_a_notebook_jobs_are_text_and_nothing_is_fetched() -> None:
     """Nor is IPython imported, which may not be there."""
     ended = subprocess.run(

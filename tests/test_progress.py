@@ -286,6 +286,7 @@ print(sorted(name for name in sys.modules if name.partition(".")[0] == "langgrap
 """
 
 
+@pytest.mark.thorough
 def test_a_bare_call_imports_no_langgraph(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -515,6 +515,7 @@ class TestImages:
         assert first == draw_png(picture)
         assert len(others - {first}) == 2
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize(
         "prompt",
         [
