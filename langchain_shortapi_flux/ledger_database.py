@@ -10,6 +10,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -174,6 +175,8 @@ class LedgerDatabase:
                 return dialect.connect(*args, **{"connect_timeout": seconds, **parameters})
 
             sql.event.listen(engine, "do_connect", connect)
+        # Who forgets to close it leaves no connection open. Not at exit: that would wait for one.
+        weakref.finalize(self, _dispose, engine, os.getpid()).atexit = False
         return _Opened(engine, room, due)
 
     def _make_ready(self, connection: sql.Connection, opened: _Opened) -> None:
@@ -215,6 +218,11 @@ class LedgerDatabase:
         fileno = connection.connection.dbapi_connection.fileno()  # type: ignore[union-attr]
         with opened.watch.breaking(fileno, opened.due.at + SILENCE_SECONDS):
             yield
+
+
+def _dispose(engine: sql.Engine, process: int) -> None:
+    if process == os.getpid():  # in a forked child the connections are the parent's
+        engine.dispose()
 
 
 def _use_wal(connection: Any, due: _Due) -> None:

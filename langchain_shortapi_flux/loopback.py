@@ -12,6 +12,8 @@ def is_loopback(host: str) -> bool:
     if host.lower().rstrip(".") == "localhost":
         return True
     try:
-        return ip_address(host).is_loopback
+        address = ip_address(host)
     except ValueError:
         return False
+    # Said outright, for Python 3.13 changed its mind on IPv4 addresses in IPv6's clothes.
+    return address.is_loopback and getattr(address, "ipv4_mapped", None) is None
