@@ -107,7 +107,7 @@ class AnsweringTool(BaseTool):
         """
         with _answering(input) as call:
             try:
-                return super().invoke(_readable(input), config, **kwargs)
+                return super().invoke(_readable(input, call), config, **kwargs)
             except (ShortAPIError, ValidationError) as error:
                 answer = self._answer(error, call)
                 if answer is None:
@@ -124,7 +124,7 @@ class AnsweringTool(BaseTool):
         """The async twin of ``invoke``."""
         with _answering(input) as call:
             try:
-                return await super().ainvoke(_readable(input), config, **kwargs)
+                return await super().ainvoke(_readable(input, call), config, **kwargs)
             except (ShortAPIError, ValidationError) as error:
                 answer = self._answer(error, call)
                 if answer is None:
@@ -242,12 +242,11 @@ def _answering(input: Any) -> Iterator[_Call]:
         _current_call.reset(token)
 
 
-def _readable(input: Any) -> Any:
+def _readable(input: Any, call: _Call) -> Any:
     """A call whose arguments are no dict, brought to a form that LangChain reads and refuses."""
-    if not isinstance(input, dict) or input.get("type") != "tool_call":
+    if not call.is_tool_call or isinstance(input.get("args"), dict):
         return input
-    given = input.get("args")
-    return input if isinstance(given, dict) else {**input, "args": [given]}
+    return {**input, "args": [input.get("args")]}
 
 
 def _broken_off(error: ValidationError, job: FluxJob | None) -> ShortAPIError:

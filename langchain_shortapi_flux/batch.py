@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_core.runnables.config import get_config_list
@@ -19,7 +19,7 @@ from langchain_shortapi_flux.loop_thread import iterate_in_loop_thread, run_in_l
 from langchain_shortapi_flux.run_progress import BatchSize, current_batch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 
     from langchain_core.runnables import RunnableConfig
 
@@ -143,23 +143,17 @@ class Batch:
 
         An interrupt (Ctrl-C) carries what was bought so far as its ``__cause__``.
         """
-        try:
+        with self._explaining():
             return run_in_loop_thread(lambda: self.run(return_exceptions=return_exceptions))
-        except BaseException as left:
-            self.explain(left)
-            raise
 
     def as_completed_blocking(
         self, *, return_exceptions: bool
     ) -> Generator[tuple[int, FluxJob | Exception]]:
         """As ``as_completed``, otherwise as ``run_blocking``."""
-        try:
+        with self._explaining():
             yield from iterate_in_loop_thread(
                 lambda: self.as_completed(return_exceptions=return_exceptions)
             )
-        except BaseException as left:
-            self.explain(left)
-            raise
 
     async def as_completed(
         self, *, return_exceptions: bool
@@ -173,24 +167,29 @@ class Batch:
         tasks = [
             asyncio.create_task(self._settle(index, settled)) for index in range(len(self._inputs))
         ]
-        try:
-            for _ in tasks:
-                index = await settled.get()
-                await tasks[index]  # raises only what is no Exception: the batch is to be left
-                outcome = self._outcomes[index]
-                if return_exceptions or not isinstance(outcome, Exception):
-                    yield index, outcome
-        except BaseException as left:
-            await self._stop(tasks)
-            self.explain(left)
-            raise
+        with self._explaining():
+            try:
+                for _ in tasks:
+                    index = await settled.get()
+                    await tasks[index]  # raises only what is no Exception: the batch is to be left
+                    outcome = self._outcomes[index]
+                    if return_exceptions or not isinstance(outcome, Exception):
+                        yield index, outcome
+            except BaseException:
+                await self._stop(tasks)
+                raise
         if not return_exceptions and (failed := self.report()).failures:
             raise failed
 
-    def explain(self, left: BaseException) -> None:
-        """Give what ended the batch early a cause that names what was bought until then."""
-        if left.__cause__ is None and self._seen and not isinstance(left, BatchFailed):
-            left.__cause__ = self.report()
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Give what ends the batch early a cause that names what was bought until then."""
+        try:
+            yield
+        except BaseException as left:
+            if left.__cause__ is None and self._seen and not isinstance(left, BatchFailed):
+                left.__cause__ = self.report()
+            raise
 
     def report(self) -> BatchFailed:
         """What there is to say of the jobs so far: finished, failed, and left while they ran."""

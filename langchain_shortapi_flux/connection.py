@@ -160,15 +160,8 @@ def connect(base_url: str, api_key: SecretStr | None, max_connections: int) -> C
     return _shared(base_url, api_key, proxy_for(base_url), ca_bundle, max_connections)
 
 
-@lru_cache(maxsize=64)  # so that what a connection works out is worked out once, not for each job
-def _shared(
-    base_url: str,
-    api_key: SecretStr,
-    proxy: SecretStr | None,
-    ca_bundle: str | None,
-    max_connections: int,
-) -> Connection:
-    return Connection(base_url, api_key, proxy, ca_bundle, max_connections)
+# So that what a connection works out is worked out once, not for each job.
+_shared = lru_cache(maxsize=64)(Connection)
 
 
 def ca_bundle_from_environment() -> str | None:

@@ -124,6 +124,11 @@ class Circumstances:
         """Seconds until the deadline; negative after it."""
         return self.timeout - self.elapsed()
 
+    @property
+    def patience(self) -> float:
+        """Seconds from ``started`` after which whatever costs nothing is waited for no more."""
+        return self.timeout if self.max_wait is None else min(self.timeout, self.max_wait)
+
 
 @dataclass(frozen=True, slots=True)
 class Order:

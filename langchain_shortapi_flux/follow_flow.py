@@ -50,7 +50,7 @@ def follow_job(
         UnexpectedReply: The service refuses to answer, or the job ended without pictures.
     """
     if here.max_wait is not None:
-        here = replace(here, timeout=min(here.timeout, here.max_wait))
+        here = replace(here, timeout=here.patience)
     if here.expected is not None:
         here.expected.job_is(job.job_id)
     lesson = _Lesson(job, here) if bought_now and here.expected is None else None

@@ -189,9 +189,7 @@ def _renewed(
     purchase: Purchase, here: Circumstances
 ) -> Generator[Step, Answer | None, Entry | None]:
     """The claim with a fresh lease, if it is ours still: a crowd waits long for its turns."""
-    claim = _claim_act(purchase, instead_of=purchase.holder)
-    claim = replace(claim, time_left=min(here.time_left(), purchase.lease))
-    found = yield Step(None, 0.0, claim, (purchase.released,))
+    found = yield from _ask(purchase, here, instead_of=purchase.holder)
     return found if isinstance(found, Entry) and found.holder == purchase.holder else None
 
 
@@ -199,10 +197,9 @@ def _is_known_there(
     found: Entry, purchase: Purchase, order: Order, here: Circumstances
 ) -> Generator[Step, Answer | None, bool]:
     """Whether there is the job that an unclear answer named; False where it may be bought anew."""
-    patience = here.timeout if here.max_wait is None else min(here.timeout, here.max_wait)
     named = _to_follow(found.job_id or "", order, here)
     try:
-        yield from look_at_job(named, replace(here, timeout=patience))
+        yield from look_at_job(named, replace(here, timeout=here.patience))
     except UnexpectedReply as error:
         if error.status_code is None:  # the service has not said anything yet
             raise
@@ -227,9 +224,7 @@ def _claim(
     while True:
         if wait:
             yield Step(None, wait, None)
-        claim = _claim_act(purchase, instead_of)
-        claim = replace(claim, time_left=min(here.time_left(), purchase.lease))
-        found = yield Step(None, 0.0, claim, (purchase.released,))
+        found = yield from _ask(purchase, here, instead_of)
         if not isinstance(found, Entry) and seen is not None:
             raise _unknown(seen, _NO_CLEAR_ANSWER, None)
         if not isinstance(found, Entry):
@@ -256,8 +251,7 @@ def _claim(
             continue
         if found.job_id is not None:
             return found, purchase
-        patience = here.timeout if here.max_wait is None else min(here.timeout, here.max_wait)
-        left = min(found.lease_ends - purchase.wall(), patience - here.elapsed())
+        left = min(found.lease_ends - purchase.wall(), here.patience - here.elapsed())
         if found.state == "unknown" or left <= 0:
             raise _unknown(found, _NO_CLEAR_ANSWER, None)
         wait = min(CLAIM_LOOK_SECONDS * 2 ** min(looks, 10), CLAIM_LOOK_SECONDS_MAX, left)
@@ -265,6 +259,15 @@ def _claim(
 
 
 _NO_CLEAR_ANSWER = "an earlier create under the same key got no clear answer"
+
+
+def _ask(
+    purchase: Purchase, here: Circumstances, instead_of: str | None
+) -> Generator[Step, Answer | None, Answer | None]:
+    """Ask the ledger for the key; what is left before the answer frees it again."""
+    claim = _claim_act(purchase, instead_of)
+    claim = replace(claim, time_left=min(here.time_left(), purchase.lease))
+    return (yield Step(None, 0.0, claim, (purchase.released,)))
 
 
 def _claim_act(purchase: Purchase, instead_of: str | None) -> Claim:

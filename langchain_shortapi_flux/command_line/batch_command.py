@@ -93,7 +93,6 @@ def run_batch(
     try:
         asyncio.run(working)
         if ledger is not None and report.jobs:
-            ledger.close()  # what a connection of before shows may be a file that is deleted
             _see_what_is_kept(kept, report, digest_of)
         return report.end()
     except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C, SIGTERM, SIGHUP
@@ -101,14 +100,10 @@ def run_batch(
             progress.close()
         after = None
         try:
-            if ledger is not None:
-                ledger.close()
-            after = kept.look()
+            after = kept.look_afresh()
         except Exception as error:  # noqa: BLE001 - a database's own errors, of whatever library
             report.unreadable(type(error).__name__)
         _ignore_signals()
-        if ledger is not None:
-            ledger.close()
         return terminal.give_up(report.interrupted(after), EXIT_INTERRUPTED)
     finally:
         working.close()  # interrupted before it began, it would complain that nobody awaited it

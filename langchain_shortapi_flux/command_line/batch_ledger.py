@@ -133,6 +133,12 @@ class BatchLedger:
             self._wall(),
         )
 
+    def look_afresh(self) -> Known:
+        """As ``look``, on a new connection: an old one may show a file that is deleted by now."""
+        if self._ledger is not None:
+            self._ledger.close()
+        return self.look()
+
     def unkept(
         self, jobs: Mapping[int, str | None], digest_of: Callable[[int], str]
     ) -> tuple[list[int], Known]:
@@ -144,7 +150,7 @@ class BatchLedger:
             jobs: As ``Known.lost`` takes them.
             digest_of: The hash of what a line asks for, by its place.
         """
-        known = self.look()
+        known = self.look_afresh()
         lost = known.lost(jobs)
         if self._ledger is None or not lost:
             return [], known

@@ -162,7 +162,10 @@ class BatchReport:
 
     def unreadable(self, reason: str) -> None:
         """What the ledger has kept cannot be seen."""
-        self._unread = reason
+        self._unread = (
+            f"the ledger cannot be read ({reason}): what it did not keep, the same command run "
+            "again would buy again"
+        )
 
     def end(self) -> int:
         """What came of all lines; gives the exit code."""
@@ -180,10 +183,7 @@ class BatchReport:
         if self._unlisted is not None:
             self._terminal.say(f"stdout could not be written to: {self._unlisted}")
         if self._unread is not None:
-            self._terminal.say(
-                f"the ledger cannot be read ({self._unread}): what it did not keep, the same "
-                "command run again would buy again"
-            )
+            self._terminal.say(self._unread)
         self._list_lost()
         troubles = (self._fewer, self._unlisted, self._unread, self._lost)
         all_well = len(self._saved) == count and not any(troubles)
@@ -192,7 +192,7 @@ class BatchReport:
     def interrupted(self, after: Known | None) -> str:
         """What became of the lines until then, by what the ledger knows of them after."""
         done = f"interrupted: {len(self._saved):,} of {_lines_counted(len(self._lines))} saved"
-        unknown = {p for p, one in self._failed.items() if isinstance(one, CreateOutcomeUnknown)}
+        unknown = set(self._failed_with(CreateOutcomeUnknown))
         failed = set(self._failed) - unknown
         if failed:
             done += f", {len(failed)} failed"
@@ -210,10 +210,7 @@ class BatchReport:
         elif unknown:
             done += f", {len(unknown)} may have been charged"
         if self._unread is not None:
-            return (
-                f"{done}; the ledger cannot be read ({self._unread}): what it did not keep, the "
-                "same command run again would buy again"
-            )
+            return f"{done}; {self._unread}"
         if self._lost:
             lost = ", ".join(map(self._named_lost, self._lost))
             return f"{done}; the ledger did not keep {lost}"
@@ -229,9 +226,12 @@ class BatchReport:
         money = f"{sum(costs, Decimal(0)):f} USD"
         return f"{money} and what {silent} cost, which is not reported" if silent else money
 
+    def _failed_with(self, kind: type[Exception]) -> list[int]:
+        return [place for place, error in self._failed.items() if isinstance(error, kind)]
+
     def _list_failures(self) -> None:
-        unknown = [p for p, one in self._failed.items() if isinstance(one, CreateOutcomeUnknown)]
-        refused = [p for p, one in self._failed.items() if isinstance(one, BudgetExceeded)]
+        unknown = self._failed_with(CreateOutcomeUnknown)
+        refused = self._failed_with(BudgetExceeded)
         others = [p for p in self._failed if p not in {*unknown, *refused}]
         free = [p for p in others if getattr(self._failed[p], "charge", "unknown") == "none"]
         if refused:
