@@ -24,8 +24,8 @@ from langchain_shortapi_flux.job import FluxJob, Repeat
 from langchain_shortapi_flux.learned_delay import learned_delays
 from langchain_shortapi_flux.ledger import purchase_key, request_digest
 from langchain_shortapi_flux.pace import pace_of
+from langchain_shortapi_flux.purchase import Purchase
 from langchain_shortapi_flux.purchase_flow import (
-    Purchase,
     buy_job_once,
     buy_job_unnamed,
     create_job_once,

@@ -45,7 +45,16 @@ ORDER = [
         "callback",
     ),
     # The life of a job.
-    *("flow_steps", "job_outcome", "follow_flow", "job_flow", "purchase_flow"),
+    *(
+        "flow_steps",
+        "job_outcome",
+        "follow_flow",
+        "job_flow",
+        "purchase",
+        "kept_outcome",
+        "claim_flow",
+        "purchase_flow",
+    ),
     # Performing it.
     *(
         "account",

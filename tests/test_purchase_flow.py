@@ -50,8 +50,8 @@ from langchain_shortapi_flux.ledger import (
     LedgerTrouble,
     perform_ledger_act,
 )
+from langchain_shortapi_flux.purchase import Purchase
 from langchain_shortapi_flux.purchase_flow import (
-    Purchase,
     buy_job_once,
     buy_job_unnamed,
     create_job_once,
