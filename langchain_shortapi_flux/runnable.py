@@ -6,13 +6,9 @@ and how the service spells things ``wire``'s.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import aclosing
-from functools import cache
-from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
-from langchain_core.runnables.config import var_child_runnable_config
 from typing_extensions import override
 
 from langchain_shortapi_flux.errors import NotCreated
@@ -26,7 +22,6 @@ from langchain_shortapi_flux.job_running import (
     last,
     run,
 )
-from langchain_shortapi_flux.run_progress import is_heard
 from langchain_shortapi_flux.traced_cost import traced_config
 
 if TYPE_CHECKING:
@@ -36,6 +31,7 @@ if TYPE_CHECKING:
         Callable,
         Iterator,
         Mapping,
+        Sequence,
     )
 
     from langchain_core.runnables import Runnable, RunnableConfig
@@ -378,42 +374,12 @@ class ShortAPIFlux(FluxSettings):
         config: RunnableConfig | Sequence[RunnableConfig] | None,
         options: Mapping[str, Any],
     ) -> Batch:
-        from langchain_shortapi_flux.batch import Batch  # noqa: PLC0415 - on first use
+        from langchain_shortapi_flux.batch_buying import batch_of  # noqa: PLC0415 - on first use
 
-        unheard = not isinstance(config, Sequence) and not is_heard(config)
-        flux = self.model_copy()  # as it is now, for fields can be assigned
-        connect = cache(flux.connection)  # worked out once, for thousands of jobs
-
-        async def buy_one(
-            input: FluxInput, config: RunnableConfig, see: Callable[[FluxJob], None]
-        ) -> FluxJob:
-            if unheard:
-                # A run that nobody hears of would cost as much as a query. The context is this
-                # job's own, as its task is.
-                var_child_runnable_config.set(config)
-                return await abuy_to_the_end(flux, input, options, see, connect)
-
-            async def bought(input: FluxInput, **options: Any) -> FluxJob:
-                return await abuy_to_the_end(flux, input, options, see, connect)
-
-            bought.__signature__ = _INPUT_AND_OPTIONS  # type: ignore[attr-defined]
-            return await flux._acall_with_config(  # noqa: SLF001 - of this very class
-                bought, input, traced_config(config, flux.model), run_type="tool", **options
-            )
-
-        return Batch(inputs, config, buy_one)
+        return batch_of(self, inputs, config, options)
 
     def _traced(self, config: RunnableConfig | None) -> RunnableConfig:
         return traced_config(config, self.model)
-
-
-_INPUT_AND_OPTIONS = Signature(
-    [
-        Parameter("input", Parameter.POSITIONAL_OR_KEYWORD),
-        Parameter("options", Parameter.VAR_KEYWORD),
-    ]
-)
-"""Told to LangChain, which works it out twice for each job otherwise, at a tenth of its CPU."""
 
 
 async def _only(input: FluxInput) -> AsyncIterator[FluxInput]:

@@ -90,6 +90,7 @@ ORDER = [
         "flux_settings",
         "job_running",
         "batch",
+        "batch_buying",
         "flux_wrapping",
         "runnable",
         "save_images",
