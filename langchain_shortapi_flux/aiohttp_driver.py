@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from langchain_shortapi_flux.aiohttp_call import perform
 from langchain_shortapi_flux.flow_steps import leave
 from langchain_shortapi_flux.http_acts import HttpRequest
-from langchain_shortapi_flux.loop_session import Contact, loop_session
+from langchain_shortapi_flux.loop_session import Contact, LoopSession
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -30,11 +30,11 @@ async def run(
     answer: Answer | None = None
     step: Step | None = None
     contact: Contact | None = None
-    async with loop_session(connection) as session:
+    async with LoopSession(connection) as session:
         try:
             while True:
                 try:
-                    step = flow.send(answer)
+                    step, answer = flow.send(answer), None
                 except Exception:
                     step = None
                     raise
@@ -45,9 +45,7 @@ async def run(
                 if isinstance(step.act, HttpRequest):
                     contact = Contact()
                     answer = await perform(step.act, session, connection, contact)
-                elif step.act is None:
-                    answer = None
-                else:
+                elif step.act is not None:
                     answer = await surroundings.aperform(step.act)
         except StopIteration as end:
             yield end.value

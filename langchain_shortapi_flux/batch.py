@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_core.runnables.config import get_config_list
@@ -19,7 +20,15 @@ from langchain_shortapi_flux.loop_thread import iterate_in_loop_thread, run_in_l
 from langchain_shortapi_flux.run_progress import BatchSize, current_batch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        Awaitable,
+        Callable,
+        Generator,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
     from langchain_core.runnables import RunnableConfig
 
@@ -94,9 +103,9 @@ class BatchFailed(ShortAPIError):
 class Buy(Protocol):
     """How one job is bought and followed, telling ``see`` of every snapshot."""
 
-    async def __call__(
+    def __call__(
         self, input: FluxInput, config: RunnableConfig, see: Callable[[FluxJob], None]
-    ) -> FluxJob:
+    ) -> Awaitable[FluxJob]:
         """Give the finished job."""
 
 
@@ -203,9 +212,7 @@ class Batch:
         )
 
     async def _settle(self, index: int, settled: asyncio.Queue[int]) -> None:
-        def see(job: FluxJob) -> None:
-            self._seen[index] = job
-
+        see = partial(self._seen.__setitem__, index)
         current_batch.set(self._size)  # in the context of this job's own task
         try:
             async with self._gate:

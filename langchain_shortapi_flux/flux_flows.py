@@ -54,12 +54,15 @@ class Settings(Protocol):
     poll: PollPolicy
     retry: RetryLimits
     max_queries_per_second: float
-    rate_limiter: object | None
     budget: Budget | None
     callback_receiver: CallbackReceiver | None
     claim_lease: float
     on_unknown: Repeat
     on_failed: Repeat
+
+    @property
+    def rate_limiter(self) -> object | None:
+        """Whether one is asked is all that a flow knows of it."""
 
 
 def buy_flow(flux: Settings, input: FluxInput, options: Mapping[str, Any]) -> JobFlow:

@@ -45,7 +45,9 @@ class Asked(FluxRequest):
     @property
     def request(self) -> FluxRequest:
         """What is asked for, alone."""
-        return FluxRequest.model_validate(self.model_dump(include=set(FluxRequest.model_fields)))
+        # Not validated once more: the fields were, as part of this.
+        own = {name: getattr(self, name) for name in FluxRequest.model_fields}
+        return FluxRequest.model_construct(self.model_fields_set & own.keys(), **own)
 
 
 def read_input(

@@ -36,16 +36,11 @@ def run(flux: FluxSettings, choose: Callable[[ModuleType], JobFlow]) -> Iterator
     return requests_driver.run(flow, flux.connection(), _surroundings(flux))
 
 
-def arun(
-    flux: FluxSettings,
-    choose: Callable[[ModuleType], JobFlow],
-    connect: Callable[[], Connection] | None = None,
-) -> AsyncGenerator[FluxJob]:
-    """The async twin of ``run``. ``connect``: gives what ``flux.connection()`` would."""
+def arun(flux: FluxSettings, choose: Callable[[ModuleType], JobFlow]) -> AsyncGenerator[FluxJob]:
+    """The async twin of ``run``."""
     from langchain_shortapi_flux import aiohttp_driver, flux_flows  # noqa: PLC0415
 
-    flow = choose(flux_flows)
-    return aiohttp_driver.run(flow, (connect or flux.connection)(), _surroundings(flux))
+    return aiohttp_driver.run(choose(flux_flows), flux.connection(), _surroundings(flux))
 
 
 def buy(flux: FluxSettings, input: FluxInput, options: Mapping[str, Any]) -> Iterator[FluxJob]:
@@ -76,24 +71,38 @@ async def abuy_to_the_end(
     options: Mapping[str, Any],
     see: Callable[[FluxJob], None] | None = None,
     connect: Callable[[], Connection] | None = None,
+    *,
+    heard: bool = True,
 ) -> FluxJob:
-    """The last snapshot of ``abuy``. ``see`` is shown each, before anybody is told.
+    """The last snapshot of ``abuy``.
 
-    ``connect`` is as in ``arun``.
+    Args:
+        flux: The settings.
+        input: As for ``abuy``.
+        options: As for ``abuy``.
+        see: Is shown each snapshot, before anybody is told.
+        connect: Gives what ``flux.connection()`` would.
+        heard: Whether there may be anybody to tell.
     """
-    cost, progress, job = TracedCost(), RunProgress(), None
-    # Not through ``abuy``: a generator more for each of thousands of jobs is felt.
-    jobs = arun(flux, lambda flows: flows.buy_flow(flux, input, options), connect)
+    from langchain_shortapi_flux import aiohttp_driver, flux_flows  # noqa: PLC0415
+
+    # Not through ``abuy`` and ``aclosing``: what each of thousands of jobs holds is felt.
+    flow = flux_flows.buy_flow(flux, input, options)
+    jobs = aiohttp_driver.run(flow, (connect or flux.connection)(), _surroundings(flux))
+    cost, progress = (TracedCost(), RunProgress()) if heard else (None, None)
+    job: FluxJob | None = None
     try:
-        async with aclosing(jobs):
-            async for job in jobs:
+        async for job in jobs:
+            if see is not None:
+                see(job)
+            if cost is not None:
                 cost.see(job)
-                if see is not None:
-                    see(job)
+            if progress is not None:
                 await progress.atell(job)
-    except asyncio.CancelledError:
-        if job is not None and job.status != "pending":  # else the flow has logged it
-            _logger.warning("left when job %s had ended", job.job_id)
+    except BaseException as left:
+        await jobs.aclose()
+        if isinstance(left, asyncio.CancelledError) and job is not None and job.status != "pending":
+            _logger.warning("left when job %s had ended", job.job_id)  # else the flow has logged it
         raise
     if job is None:
         raise RuntimeError("a flow ended without a job")

@@ -6,7 +6,6 @@ It knows how sockets are shared and whether one was there for a request; nothing
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,8 +16,6 @@ import aiohttp
 from langchain_shortapi_flux.connection import IDLE_CONNECTION_SECONDS, Connection, ssl_context
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from aiohttp.connector import Connection as OpenConnection
     from aiohttp.tracing import Trace
 
@@ -65,21 +62,30 @@ _sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Connection, _Shared
 )
 
 
-@asynccontextmanager
-async def loop_session(connection: Connection) -> AsyncIterator[aiohttp.ClientSession]:
-    """The loop's session for this connection: made for its first job, closed after its last."""
-    of_this_loop = _sessions.setdefault(asyncio.get_running_loop(), {})
-    if connection not in of_this_loop:
-        of_this_loop[connection] = _Shared(_open(connection))
-    shared = of_this_loop[connection]
-    shared.jobs += 1
-    try:
-        yield shared.session
-    finally:
-        shared.jobs -= 1
-        if shared.jobs == 0:
-            del of_this_loop[connection]
-            await shared.session.close()
+class LoopSession:
+    """The loop's session for this connection: made for its first job, closed after its last.
+
+    A class, for a generator more for each of thousands of jobs is felt.
+    """
+
+    __slots__ = ("_connection", "_of_this_loop", "_shared")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def __aenter__(self) -> aiohttp.ClientSession:
+        self._of_this_loop = _sessions.setdefault(asyncio.get_running_loop(), {})
+        if self._connection not in self._of_this_loop:
+            self._of_this_loop[self._connection] = _Shared(_open(self._connection))
+        self._shared = self._of_this_loop[self._connection]
+        self._shared.jobs += 1
+        return self._shared.session
+
+    async def __aexit__(self, *_: object) -> None:
+        self._shared.jobs -= 1
+        if self._shared.jobs == 0:
+            del self._of_this_loop[self._connection]
+            await self._shared.session.close()
 
 
 def _open(connection: Connection) -> aiohttp.ClientSession:

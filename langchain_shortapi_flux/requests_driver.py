@@ -37,7 +37,7 @@ def run(
         try:
             while True:
                 try:
-                    step = flow.send(answer)
+                    step, answer = flow.send(answer), None
                 except Exception:
                     step = None
                     raise
@@ -48,9 +48,7 @@ def run(
                 if isinstance(step.act, HttpRequest):
                     contact = SocketContact(step.act.time_left)
                     answer = perform(step.act, session, connection, contact)
-                elif step.act is None:
-                    answer = None
-                else:
+                elif step.act is not None:
                     answer = surroundings.perform(step.act)
         except StopIteration as end:
             yield end.value

@@ -55,7 +55,7 @@ from langchain_shortapi_flux.connection import IDLE_CONNECTION_SECONDS, USER_AGE
 from langchain_shortapi_flux.flow_steps import JobFlow, Order, Step
 from langchain_shortapi_flux.job_flow import buy_job
 from langchain_shortapi_flux.ledger import Bought, Claim, MemoryLedger
-from langchain_shortapi_flux.loop_session import _sessions, loop_session
+from langchain_shortapi_flux.loop_session import LoopSession, _sessions
 from langchain_shortapi_flux.sandbox import Fault, Sandbox
 from langchain_shortapi_flux.surroundings import Surroundings
 
@@ -602,7 +602,7 @@ async def test_an_async_create_rides_no_connection_that_was_idle_for_long(
 
 
 async def _hold_session(flux: ShortAPIFlux) -> None:
-    async with loop_session(flux.connection()):
+    async with LoopSession(flux.connection()):
         await asyncio.Event().wait()
 
 
