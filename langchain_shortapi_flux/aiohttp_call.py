@@ -5,6 +5,7 @@ It knows how an exchange is bounded in time and size, and nothing of jobs.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -32,6 +33,8 @@ async def perform(
     ``contact`` says the latter also where this is cancelled.
     """
     contact_of_request.set(contact)
+    # Within so short a time, silence needs no limit of its own: it would cost two timers more.
+    silence = READ_TIMEOUT_SECONDS if act.time_left > READ_TIMEOUT_SECONDS else None
     try:
         async with session.request(
             act.method,
@@ -41,7 +44,7 @@ async def perform(
             timeout=aiohttp.ClientTimeout(
                 total=max(act.time_left, 0.001),
                 sock_connect=CONNECT_TIMEOUT_SECONDS,
-                sock_read=READ_TIMEOUT_SECONDS,
+                sock_read=silence,
             ),
             allow_redirects=False,
             proxy=connection.proxy_url,
@@ -53,6 +56,7 @@ async def perform(
                 size += len(pieces[-1])
                 if size > REPLY_LIMIT_BYTES:
                     return Lost(sent=True, reason="the reply is too long")
+            contact.done_at = asyncio.get_running_loop().time()
             return connection.reply(response.status, response.headers, b"".join(pieces))
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         return Lost(sent=contact.made, reason=why_lost(error))

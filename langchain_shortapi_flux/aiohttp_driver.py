@@ -43,7 +43,7 @@ async def run(
                 if step.wait:
                     await (step.bell.await_ring if step.bell else sleep)(step.wait)
                 if isinstance(step.act, HttpRequest):
-                    contact = Contact()
+                    contact = Contact(step.act.repeatable)
                     answer = await perform(step.act, session, connection, contact)
                 elif step.act is not None:
                     answer = await surroundings.aperform(step.act)

@@ -32,8 +32,11 @@ CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 CONNECT_TIMEOUT_SECONDS = 10.0
 READ_TIMEOUT_SECONDS = 30.0
 """How long one read may stay silent."""
-IDLE_CONNECTION_SECONDS = 1.0
-"""An older idle connection is not used: the other side may have closed it unnoticed."""
+IDLE_SECONDS_MAX = 15.0
+"""How long an idle connection is kept for a query: the next one of a job comes sooner."""
+IDLE_SECONDS_FOR_CREATE = 1.0
+"""An older one is not used for a create: the other side may have closed it unnoticed, which would
+look like a lost answer."""
 REPLY_LIMIT_BYTES = 64 * 2**20
 """A longer reply of the job API is cut off and counts as unusable."""
 HEADERS_READ = ("location", "retry-after", "date")

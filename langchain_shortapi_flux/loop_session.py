@@ -6,14 +6,20 @@ It knows how sockets are shared and whether one was there for a request; nothing
 from __future__ import annotations
 
 import asyncio
+import math
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import aiohttp
 
-from langchain_shortapi_flux.connection import IDLE_CONNECTION_SECONDS, Connection, ssl_context
+from langchain_shortapi_flux.connection import (
+    IDLE_SECONDS_FOR_CREATE,
+    IDLE_SECONDS_MAX,
+    Connection,
+    ssl_context,
+)
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection as OpenConnection
@@ -23,11 +29,19 @@ HEADER_LIMIT_BYTES = 64 * 2**10
 """The longest header that is read, as in the standard library's client."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Contact:
-    """Whether a connection was there for the request to go out on."""
+    """What is known of one request's connection.
 
+    Attributes:
+        repeatable: Whether it may ride a connection that was idle for long.
+        made: Whether a connection was there for the request to go out on.
+        done_at: When its reply had come, in seconds of the event loop.
+    """
+
+    repeatable: bool = True
     made: bool = False
+    done_at: float = -math.inf
 
 
 contact_of_request: ContextVar[Contact | None] = ContextVar("contact", default=None)
@@ -35,6 +49,10 @@ contact_of_request: ContextVar[Contact | None] = ContextVar("contact", default=N
 
 
 class _Connector(aiohttp.TCPConnector):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._used_by: WeakKeyDictionary[asyncio.Protocol, Contact] = WeakKeyDictionary()
+
     async def connect(
         self,
         req: aiohttp.ClientRequest,
@@ -46,9 +64,21 @@ class _Connector(aiohttp.TCPConnector):
         Not by aiohttp's trace hooks, which cost more than all else that is done for a request here.
         """
         given = await super().connect(req, traces, timeout)
-        if (contact := contact_of_request.get()) is not None:
+        contact = contact_of_request.get()
+        if contact is not None:
+            while not contact.repeatable and self._was_idle_for_long(given):
+                given.close()
+                given = await super().connect(req, traces, timeout)
+            if given.protocol is not None:
+                self._used_by[given.protocol] = contact
             contact.made = True
         return given
+
+    def _was_idle_for_long(self, given: OpenConnection) -> bool:
+        before = self._used_by.get(given.protocol) if given.protocol is not None else None
+        if before is None:  # a new one
+            return False
+        return asyncio.get_running_loop().time() - before.done_at > IDLE_SECONDS_FOR_CREATE
 
 
 @dataclass
@@ -92,7 +122,7 @@ def _open(connection: Connection) -> aiohttp.ClientSession:
     https = connection.base_url.startswith("https")
     connector = _Connector(
         limit=connection.max_connections,
-        keepalive_timeout=IDLE_CONNECTION_SECONDS,
+        keepalive_timeout=IDLE_SECONDS_MAX,
         ssl=ssl_context(connection.ca_bundle) if https else True,
     )
     session = aiohttp.ClientSession(

@@ -158,6 +158,12 @@ def test_each_act_may_take_what_is_left_after_its_wait() -> None:
     assert left == [10.0, 8.0, 7.6]
 
 
+def test_a_query_takes_half_a_minute_at_most_and_a_create_as_long_as_it_must() -> None:
+    """A query that hangs can be made again; of a create that is cut short nobody knows the end."""
+    play = buy((CREATED, RUNNING, SUCCEEDED), timeout=300.0)
+    assert [act.time_left for act in play.requests] == [300.0, 30.0, 30.0]
+
+
 # --- every ending -------------------------------------------------------------------------------
 
 _WAITED = "has not ended within 300 s"
