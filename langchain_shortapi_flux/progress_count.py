@@ -119,8 +119,9 @@ class Count:
         batches: The batches they belong to; each announces its own number.
         runs: Those that go on, by their ids.
         started: How many there were, those that go on included.
-        ended: How many have ended, the failed included.
+        ended: How many have ended, the failed included, those left not.
         failed: How many failed.
+        left: How many were cancelled or interrupted: their jobs, if there are any, go on.
     """
 
     total: int | None = None
@@ -129,6 +130,7 @@ class Count:
     started: int = 0
     ended: int = 0
     failed: int = 0
+    left: int = 0
     _may_come_again: set[UUID] = field(default_factory=set)
 
     @property
@@ -167,11 +169,14 @@ class Count:
         return next((run for run in self.runs.values() if run.parent == run_id), None)
 
     def end(self, run_id: UUID, error: BaseException | None) -> Run | None:
-        """Count a run that has ended, if it is one of these."""
+        """Count a run that has ended or was left, if it is one of these."""
         run = self.runs.pop(run_id, None)
         if run is None:
             return None
         run.end(error)
+        if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)):
+            self.left += 1
+            return run
         self.ended += 1
         if error is not None and not isinstance(error, GeneratorExit):
             self.failed += 1
@@ -180,7 +185,8 @@ class Count:
         return run
 
     def words(self, spent: Spent) -> str:
-        """How many go on and how many failed, and the money."""
+        """How many go on, failed or were left, and the money."""
         words = [f"{len(self.runs)} running"] if self.runs else []
         words += [f"{self.failed} failed"] if self.failed else []
+        words += [f"{self.left} left"] if self.left else []
         return ", ".join([*words, spent.words])

@@ -24,8 +24,9 @@ from taught_delays import teach_that_jobs_end_at_once
 
 from langchain_shortapi_flux import FluxRequest, SqlLedger
 from langchain_shortapi_flux.__main__ import main
+from langchain_shortapi_flux.command_line.batch_ending import BatchEnding
 from langchain_shortapi_flux.command_line.batch_ledger import BatchLedger, Known, line_keys
-from langchain_shortapi_flux.command_line.batch_report import BatchReport
+from langchain_shortapi_flux.command_line.line_outcomes import LineOutcomes
 from langchain_shortapi_flux.command_line.prompt_file import PromptLine
 from langchain_shortapi_flux.command_line.terminal import Terminal
 from langchain_shortapi_flux.errors import CreateOutcomeUnknown
@@ -597,8 +598,11 @@ def test_an_interrupt_says_what_there_is_and_what_to_do(name: str, with_key: San
         assert running.stdout.readline()  # the fox is saved
         try:
             _until(all_there, running)
-            for _ in range(2):  # impatient
-                running.send_signal(getattr(signal, name))
+            assert running.stderr is not None
+            running.send_signal(getattr(signal, name))
+            while not running.stderr.readline().startswith("stopping: "):
+                assert running.poll() is None
+            running.send_signal(getattr(signal, name))  # impatient
             _out, err = running.communicate(timeout=SECONDS)
         finally:
             running.kill()
@@ -632,33 +636,37 @@ def test_after_the_last_line_of_an_interrupt_no_signal_breaks_in(
 
 
 def _farewell(
-    state: State | None = None, *, buy_unknown: bool = False, unread: bool = False
+    state: State | None = None,
+    *,
+    buy_unknown: bool = False,
+    unread: bool = False,
+    heard: dict[int, str | None] | None = None,
 ) -> str:
-    """What is said of a saved fox, a hare of unknown outcome and a bear in that state."""
+    """What is said of a saved fox in that state, and of a hare and a bear of unknown outcome.
+
+    Of the bear's job only the command may have ``heard``.
+    """
     foxes = [
         PromptLine(number, FluxRequest(prompt=prompt, num_images=1))
         for number, prompt in enumerate(("a fox", "a hare", "a bear"), 1)
     ]
-    report = BatchReport(
-        foxes,
-        Path("out"),
-        Known({}, 0.0),
-        Terminal(),
-        in_sandbox=False,
-        as_json=False,
-        each=False,
-        buy_unknown=buy_unknown,
+    outcomes = LineOutcomes(len(foxes), Known({}, 0.0))
+    ending = BatchEnding(
+        foxes, outcomes, Path("out"), Terminal(), in_sandbox=False, buy_unknown=buy_unknown
     )
-    report.saved(0, FluxJob(job_id="fox1", status="succeeded", request=foxes[0].request), [])
-    report.failed(1, CreateOutcomeUnknown("no clear answer"))
+    outcomes.save(0, FluxJob(job_id="fox1", status="succeeded", request=foxes[0].request), 1)
+    outcomes.fail(1, CreateOutcomeUnknown("no clear answer"), None)
+    outcomes.hear(heard or {})
     if unread:
-        report.unreadable("OperationalError")
-        return report.interrupted(None)
+        ending.unreadable("OperationalError")
+        return ending.interrupted()
     entry = Entry("key", "digest", "holder", "unknown", 0.0, 0.0)
-    kept = {1: entry, 2: entry}
+    kept = {1: entry} if heard else {1: entry, 2: entry}
     if state is not None:
         kept[0] = replace(entry, state=state, job_id=None if state == "claimed" else "fox1")
-    return report.interrupted(Known(kept, 0.0))
+    after = Known(kept, 0.0)
+    ending.unkept(after.lost(outcomes.jobs), after)
+    return ending.interrupted()
 
 
 @pytest.mark.parametrize(
@@ -688,10 +696,40 @@ def test_an_interrupt_promises_only_what_the_ledger_and_the_options_hold(
 
 
 def test_an_interrupt_with_an_unreadable_ledger_promises_nothing() -> None:
-    """What it has kept is not known then."""
-    assert _farewell(unread=True) == (
-        "interrupted: 1 of 3 lines saved, 1 may have been charged; the ledger cannot be read "
-        "(OperationalError): what it did not keep, the same command run again would buy again"
+    """What it has kept is not known then; what the command itself has heard is."""
+    unread = (
+        "the ledger cannot be read (OperationalError): what it did not keep, the same command run "
+        "again would buy again"
+    )
+    saved = "interrupted: 1 of 3 lines saved"
+    assert _farewell(unread=True) == f"{saved}, 1 may have been charged; {unread}"
+    assert _farewell(unread=True, heard={0: "fox1", 1: None, 2: None}) == (
+        f"{saved}, 2 may have been charged; {unread}"
+    )
+    assert _farewell(unread=True, heard={2: "bear1"}) == (
+        f"{saved}, 1 bought and running or not saved yet, 1 may have been charged; {unread} (line "
+        "3: job bear1)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("job_id", "counted", "named"),
+    [
+        ("bear1", "1 bought and running or not saved yet, 1 may have been charged", "job bear1"),
+        (
+            None,
+            "0 bought and running or not saved yet, 2 may have been charged",
+            "no job id is known",
+        ),
+    ],
+)
+def test_a_line_that_only_the_command_knows_of_is_counted_as_what_it_is(
+    job_id: str | None, counted: str, named: str
+) -> None:
+    """Its ledger was deleted, or took no note of it."""
+    assert _farewell("ended", heard={2: job_id}) == (
+        f"interrupted: 1 of 3 lines saved, {counted}, 0 not bought; the ledger did not keep line 3 "
+        f"(run again would buy it again; {named})"
     )
 
 

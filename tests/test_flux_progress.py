@@ -492,6 +492,32 @@ async def test_a_stream_that_is_left_closes_its_bar(
     assert re.match(r"1/2 \|.*\| 0\.02 USD", terminal.lines[-1])
 
 
+async def test_the_jobs_of_a_batch_that_is_cancelled_have_not_failed(
+    sandbox: Sandbox, terminal: _Terminal
+) -> None:
+    """They go on at the service; one that had its pictures by then is done."""
+    sandbox.inject(Fault("create", "none"), Fault("create", "job_never_ends", times=2))
+    progress, told = _progress(terminal), asyncio.Event()
+
+    def tell() -> None:
+        if progress.spent == 3 * DEV:
+            told.set()
+
+    handlers = (progress, _AtTheFirstSnapshot(tell))
+    flux, prompts = _flux(sandbox), ["a fox", "a hare", "a bear"]
+    ends = flux.abatch_as_completed(prompts, _config(*handlers))
+
+    async def first_and_then_wait() -> None:
+        async for _ in ends:
+            await told.wait()
+            asyncio.get_running_loop().call_soon(batch.cancel)
+
+    batch = asyncio.create_task(first_and_then_wait())
+    with pytest.raises(asyncio.CancelledError):
+        await batch
+    assert re.match(r"1/3 \|.*\| 2 left, 0\.06 USD", terminal.lines[-1])
+
+
 def test_bars_can_be_closed_by_hand(sandbox: Sandbox, terminal: _Terminal) -> None:
     """Where a generator is kept and never goes on."""
     sandbox.inject(RUNNING_TWICE)

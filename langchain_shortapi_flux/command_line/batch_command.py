@@ -7,27 +7,32 @@ business, by the keys that the lines are given here.
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.runnables import RunnableConfig
 
+from langchain_shortapi_flux.command_line.batch_ending import BatchEnding
 from langchain_shortapi_flux.command_line.batch_ledger import BatchLedger, line_keys
 from langchain_shortapi_flux.command_line.batch_report import BatchReport
-from langchain_shortapi_flux.command_line.command_options import AT_ONCE
+from langchain_shortapi_flux.command_line.batch_signals import Leaving, ignore_signals
+from langchain_shortapi_flux.command_line.command_options import ANSWER_SECONDS_MAX, AT_ONCE
+from langchain_shortapi_flux.command_line.command_service import at_first_look
+from langchain_shortapi_flux.command_line.creates_under_way import CreatesUnderWay
+from langchain_shortapi_flux.command_line.line_outcomes import LineOutcomes
 from langchain_shortapi_flux.command_line.prompt_file import PromptLine
 from langchain_shortapi_flux.command_line.terminal import EXIT_INTERRUPTED
 from langchain_shortapi_flux.errors import ShortAPIError
 from langchain_shortapi_flux.job import FluxJob
 from langchain_shortapi_flux.ledger import request_digest
+from langchain_shortapi_flux.pace import pace_of
 from langchain_shortapi_flux.progress import FluxProgress
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from langchain_shortapi_flux.command_line.command_service import Service
     from langchain_shortapi_flux.command_line.prompt_file import PromptFile
@@ -44,6 +49,7 @@ def run_batch(
     ledger: SqlLedger | None,
     options: Namespace,
     terminal: Terminal,
+    answer_seconds: float = ANSWER_SECONDS_MAX,
 ) -> int:
     """Buy what is missing of the file's lines, and save their pictures; gives the exit code.
 
@@ -53,29 +59,43 @@ def run_batch(
         ledger: What keeps what was bought; None where nothing outlives the command.
         options: The command's.
         terminal: Where to say how it goes.
+        answer_seconds: How long, once interrupted, to wait for the answers to creates under way.
+
+    Raises:
+        ConfigurationError: The ledger, or a row of it, cannot be read; nothing was sent.
     """
     lines = [PromptLine(one.number, one.request.filled_from(service.flux)) for one in prompts.lines]
     keys = line_keys([line.request for line in lines], service.flux.model)
     kept = BatchLedger(ledger, service.flux.base_url, keys)
-    before = kept.look()
+    with at_first_look(options):
+        before = kept.look()
     progress = _bars(terminal)
+    outcomes = LineOutcomes(len(lines), before)
     report = BatchReport(
         lines,
-        Path(options.output),
-        before,
+        outcomes,
         terminal,
         in_sandbox=service.in_sandbox,
         as_json=options.json,
         each=progress is None,
+    )
+    ending = BatchEnding(
+        lines,
+        outcomes,
+        Path(options.output),
+        terminal,
+        in_sandbox=service.in_sandbox,
         buy_unknown=options.buy_unknown,
     )
-    terminal.parting = lambda: report.interrupted(None)
+    terminal.parting = ending.interrupted
 
     def digest_of(place: int) -> str:
         return request_digest(service.flux.base_url, service.flux.model, lines[place].request)
 
+    creates: CreatesUnderWay | None = None
     if ledger is not None:
-        service = service.with_ledger(ledger)
+        creates = CreatesUnderWay(ledger, pace_of(service.flux.base_url))
+        service = service.with_ledger(creates)
     # What waits for another run's claim would hold up the lines behind it.
     last = set(before.being_bought)
     order = sorted(range(len(lines)), key=last.__contains__)
@@ -85,47 +105,46 @@ def run_batch(
         callbacks=[] if progress is None else [progress],
     )
 
+    def close_bars() -> None:
+        if progress is not None:
+            progress.close()
+
     async def work() -> None:
-        report.found(options.batch, prompts.ignored)
+        report.found(options.batch, prompts.ignored, before, buy_unknown=options.buy_unknown)
+        # The bars go before: one would count a create that was never sent as perhaps charged.
+        Leaving(creates, terminal, answer_seconds, close_bars).watch()
         await _buy_and_save(service, inputs, order, config, options.output, report)
 
     working = work()
     try:
         asyncio.run(working)
-        if ledger is not None and report.jobs:
-            _see_what_is_kept(kept, report, digest_of)
-        return report.end()
+        if ledger is not None and outcomes.jobs:
+            _see_what_is_kept(kept, outcomes, ending, digest_of)
+        return ending.told(report.unlisted)
     except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C, SIGTERM, SIGHUP
-        if progress is not None:
-            progress.close()
-        after = None
-        try:
-            after = kept.look_afresh()
-        except Exception as error:  # noqa: BLE001 - a database's own errors, of whatever library
-            report.unreadable(type(error).__name__)
-        _ignore_signals()
-        return terminal.give_up(report.interrupted(after), EXIT_INTERRUPTED)
+        close_bars()
+        if creates is not None:
+            outcomes.hear(kept.by_place(creates.jobs))
+            _see_what_is_kept(kept, outcomes, ending, digest_of)
+        ignore_signals()
+        return terminal.give_up(ending.interrupted(), EXIT_INTERRUPTED)
     finally:
         working.close()  # interrupted before it began, it would complain that nobody awaited it
 
 
 def _see_what_is_kept(
-    kept: BatchLedger, report: BatchReport, digest_of: Callable[[int], str]
+    kept: BatchLedger,
+    outcomes: LineOutcomes,
+    ending: BatchEnding,
+    digest_of: Callable[[int], str],
 ) -> None:
     """Have it told what the ledger did not keep: the next run would know nothing of it."""
     try:
-        lost, known = kept.unkept(report.jobs, digest_of)
+        lost, known = kept.unkept(outcomes.jobs, digest_of)
     except Exception as error:  # noqa: BLE001 - a database's own errors, of whatever library
-        report.unreadable(type(error).__name__)
+        ending.unreadable(type(error).__name__)
     else:
-        report.unkept(lost, known)
-
-
-def _ignore_signals() -> None:
-    """From the last line on: a second Ctrl-C would only garble it, or the exit code after it."""
-    for number in _leaving_signals():
-        with suppress(ValueError):  # in another thread than the main one
-            signal.signal(number, signal.SIG_IGN)
+        ending.unkept(lost, known)
 
 
 def _bars(terminal: Terminal) -> FluxProgress | None:
@@ -158,7 +177,6 @@ async def _buy_and_save(
         else:
             report.saved(place, job, paths)
 
-    _leave_on_signals()
     ends = service.flux.abatch_as_completed(list(inputs), config, return_exceptions=True)
     async with (
         asyncio.TaskGroup() as saving,
@@ -170,25 +188,3 @@ async def _buy_and_save(
                 saving.create_task(save(place, outcome))
             else:
                 report.failed(place, outcome)
-
-
-def _leave_on_signals() -> None:
-    """Leave alike on Ctrl-C, SIGTERM and SIGHUP, so that what was bought is noted and told.
-
-    A second Ctrl-C must not break into that wherever it happens to be, as Python's own would.
-    """
-    task = asyncio.current_task()
-    # Not on Windows, and not in another thread than the main one: there Python's own does it.
-    with suppress(NotImplementedError, RuntimeError, ValueError):
-        for number in _leaving_signals():
-            if task is not None:
-                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-
-
-def _leaving_signals() -> Iterator[signal.Signals]:
-    yield signal.SIGINT
-    yield signal.SIGTERM
-    # Not on Windows; and who started it with nohup wants it to go on.
-    hang_up: signal.Signals | None = getattr(signal, "SIGHUP", None)
-    if hang_up is not None and signal.getsignal(hang_up) is not signal.SIG_IGN:
-        yield hang_up

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from langchain_shortapi_flux.ledger import Bought, Claim, purchase_key
@@ -126,18 +127,31 @@ class BatchLedger:
         self._wall = wall
 
     def look(self) -> Known:
-        """What is known of them now. It raises what the ledger raises."""
-        entries = () if self._ledger is None else self._ledger.entries()
-        return Known(
-            {self._places[entry.key]: entry for entry in entries if entry.key in self._places},
-            self._wall(),
-        )
+        """What is known of them now. It raises what the ledger raises.
+
+        Raises:
+            ValueError: A row, of whatever line, cannot be read.
+        """
+        found: dict[int, Entry] = {}
+        for entry in () if self._ledger is None else self._ledger.entries():
+            # SQLite keeps any text in a column of numbers.
+            if not (isinstance(entry.claimed_at, Real) and isinstance(entry.lease_ends, Real)):
+                raise ValueError(  # noqa: TRY004 - like a row that holds no JSON
+                    f"key {entry.key}: a time in the ledger is no number"
+                )
+            if entry.key in self._places:
+                found[self._places[entry.key]] = entry
+        return Known(found, self._wall())
 
     def look_afresh(self) -> Known:
         """As ``look``, on a new connection: an old one may show a file that is deleted by now."""
         if self._ledger is not None:
             self._ledger.close()
         return self.look()
+
+    def by_place(self, jobs: Mapping[str, str | None]) -> dict[int, str | None]:
+        """The jobs of the lines, by their places, from what is known by the ledger's keys."""
+        return {self._places[key]: job for key, job in jobs.items() if key in self._places}
 
     def unkept(
         self, jobs: Mapping[int, str | None], digest_of: Callable[[int], str]

@@ -15,7 +15,10 @@ from langchain_shortapi_flux.errors import (
     ShortAPIError,
     UnexpectedReply,
 )
+from langchain_shortapi_flux.job_words import plain
 
+LINE_LENGTH_MAX = 600
+"""Letters of a failure's text where it is one of many; it may be the service's own."""
 SANDBOX_ENDED = "the sandbox ended with this command, and nothing was charged"
 
 
@@ -42,3 +45,8 @@ def failure_text(error: Exception, *, in_sandbox: bool) -> str:
         return f"{error}; {SANDBOX_ENDED}"
     named = "" if error.job_id is None else f" for job {error.job_id}"
     return f"the sandbox gave no picture{named} ({type(error).__name__}); {SANDBOX_ENDED}"
+
+
+def failure_line(error: Exception, *, in_sandbox: bool) -> str:
+    """As ``failure_text``, short enough for one of many lines."""
+    return plain(failure_text(error, in_sandbox=in_sandbox), LINE_LENGTH_MAX)

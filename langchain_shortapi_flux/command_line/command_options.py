@@ -32,6 +32,8 @@ SANDBOX_PREFIX = "sandbox-"
 AT_ONCE = 32
 """How many jobs of a batch are in flight: so many, at most, can a killed run leave in doubt."""
 AT_ONCE_MAX = 10_000
+ANSWER_SECONDS_MAX = 10.0
+"""How long an interrupted batch waits for the answers to creates under way."""
 WIDTH = 88
 
 _USAGE = """%(prog)s PROMPT [options]
@@ -56,6 +58,11 @@ files of prompts (UTF-8; all of a file is checked before anything is sent):
   .jsonl      on each line an object with these keys and no others
   other       a prompt on each line
   What a line does not say, the options below say for it. Blank lines are skipped.
+
+Ctrl-C, SIGTERM or SIGHUP in a batch:
+  Nothing more is bought. Creates under way are waited for, up to {ANSWER_SECONDS_MAX:g} s, so that
+  their jobs are kept; jobs that only run are not. A second signal leaves at once, and
+  what was under way then may have been charged.
 
 run again after Ctrl-C or a crash:
   What was bought is kept in FOLDER/{LEDGER_NAME}. The same command on the same folder follows

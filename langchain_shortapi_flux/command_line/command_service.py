@@ -6,8 +6,8 @@ what is asked for.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,9 @@ from langchain_shortapi_flux.runnable import ShortAPIFlux
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Iterator
 
+    from langchain_shortapi_flux.ledger import Ledger
     from langchain_shortapi_flux.sql_ledger import SqlLedger
 
 
@@ -37,7 +39,7 @@ class Service:
     prefix: str = ""
     in_sandbox: bool = False
 
-    def with_ledger(self, ledger: SqlLedger) -> Service:
+    def with_ledger(self, ledger: Ledger) -> Service:
         """The same, keeping there what it buys."""
         return replace(self, flux=self.flux.model_copy(update={"ledger": ledger}))
 
@@ -102,10 +104,10 @@ def require_output(options: Namespace) -> Path:
 
 
 def open_ledger(options: Namespace, folder: Path) -> SqlLedger:
-    """Where a batch keeps what it bought, seen to be there.
+    """Where a batch keeps what it bought; whether it is there is seen at the first look.
 
     Raises:
-        ConfigurationError: SQLAlchemy is missing, or the database or a row of it cannot be used.
+        ConfigurationError: SQLAlchemy is missing, or the URL names no database that can be used.
     """
     problem: str
     try:
@@ -113,33 +115,33 @@ def open_ledger(options: Namespace, folder: Path) -> SqlLedger:
     except ImportError as error:
         problem = str(error).replace("SqlLedger", "--batch")
     else:
-        # Its text may hold a password of the URL, so only the option's name is told.
-        where = "--ledger" if options.ledger else str(folder / LEDGER_NAME)
         try:
-            ledger = SqlLedger(options.ledger or _sqlite_url(folder))
-            if _is_readable(ledger):
-                return ledger
-            ledger.close()
-            problem = f"{where}: a row of the ledger cannot be read"
-        except ValueError as error:
+            return SqlLedger(options.ledger or _sqlite_url(folder))
+        except (ImportError, ValueError) as error:
             problem = f"--ledger: {error}"
-        except ImportError as error:
-            problem = f"--ledger: {error}"
-        except Exception as error:  # noqa: BLE001 - a database's own errors, of whatever library
-            problem = f"{where} cannot be used as a ledger ({type(error).__name__})"
     raise ConfigurationError(f"{problem}; nothing was sent")
 
 
-def _is_readable(ledger: SqlLedger) -> bool:
-    entries = ledger.entries()
+@contextmanager
+def at_first_look(options: Namespace) -> Iterator[None]:
+    """Have what the ledger raises when it is first looked at told as the option's fault.
+
+    Raises:
+        ConfigurationError: The database or a row of it cannot be used.
+    """
+    problem: str
+    # Its text may hold a password of the URL, so only the option's name is told.
+    where = "--ledger" if options.ledger else str(Path(options.output) / LEDGER_NAME)
     try:
-        # A row is read only when it is asked for; SQLite keeps any text in a column of numbers.
-        return all(
-            isinstance(entry.claimed_at, Real) and isinstance(entry.lease_ends, Real)
-            for entry in entries
-        )
-    except ValueError:  # its outcome is no JSON
-        return False
+        yield
+        return
+    except ValueError:
+        problem = f"{where}: a row of the ledger cannot be read"
+    except ImportError as error:
+        problem = f"--ledger: {error}"
+    except Exception as error:  # noqa: BLE001 - a database's own errors, of whatever library
+        problem = f"{where} cannot be used as a ledger ({type(error).__name__})"
+    raise ConfigurationError(f"{problem}; nothing was sent")
 
 
 def _sqlite_url(folder: Path) -> Any:
