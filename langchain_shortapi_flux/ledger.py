@@ -17,6 +17,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from langchain_shortapi_flux.leave_taking import undisturbed
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -152,7 +154,9 @@ class Ledger(Protocol):
     ``blocking`` says whether the methods wait for disk or network; an event loop then calls them
     in a thread. They raise what they like: before create that means that nothing is bought, after
     it the failure is logged and the job goes on. No method waits longer than ``act.time_left``,
-    and each has a limit of its own as well.
+    and each has a limit of its own as well. No thread brings another act while one of its acts is
+    being performed, even where the garbage collector closes an abandoned stream in there: a lock
+    that lets nobody in twice will do.
 
     The ``error`` and ``message`` of an outcome may repeat the prompt, in whatever spelling: who
     stores no prompts stores ``without_service_words(outcome)``.
@@ -210,16 +214,21 @@ def perform_ledger_act(
             act, time_left=left if isinstance(act, Claim) else max(left, NOTE_SECONDS_MIN)
         )
     try:
-        match act:
-            case Claim():
-                return ledger.claim(act)
-            case Bought():
-                ledger.bought(act)
-            case Ended():
-                ledger.ended(act)
+        # A keeper's locks need not be such as let the same thread in twice.
+        return undisturbed(lambda: _perform(ledger, act))
     except Exception as error:  # noqa: BLE001 - a keeper's own errors, of whatever library
         # Its text may hold a password of the database's URL, so only its kind is told.
         return LedgerTrouble(type(error).__name__)
+
+
+def _perform(ledger: Ledger, act: LedgerAct) -> Entry | None:
+    match act:
+        case Claim():
+            return ledger.claim(act)
+        case Bought():
+            ledger.bought(act)
+        case Ended():
+            ledger.ended(act)
     return None
 
 
@@ -351,6 +360,9 @@ class MemoryLedger:
 
     def __getstate__(self) -> dict[str, Any]:
         """Another process gets a copy of the entries, and goes its own way."""
+        return undisturbed(self._state)
+
+    def _state(self) -> dict[str, Any]:
         with self._lock:
             kept = {
                 "_open": self._open.copy(),

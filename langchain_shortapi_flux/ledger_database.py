@@ -29,6 +29,8 @@ CONNECTIONS_MAX = 5
 CONNECT_SECONDS_MIN = 2
 """PostgreSQL's library waits no less than this for a server that does not answer."""
 LOCK_LOOK_SECONDS = 0.01
+LOCK_WAIT_SECONDS = 0.1
+"""How long SQLite itself waits for a lock, again and again: it hears no Ctrl-C meanwhile."""
 SILENCE_SECONDS = 0.5
 """How long after its limit a server may still say that it gives up, before it is hung up on."""
 DRIVERS = (
@@ -37,10 +39,11 @@ DRIVERS = (
 )
 
 
-class _Due(threading.local):
-    """When this thread's transaction must be over, in monotonic seconds."""
+@dataclass(frozen=True)
+class _Due:
+    """When a transaction must be over, in monotonic seconds."""
 
-    at: float = math.inf
+    at: float
 
     def left(self) -> float:
         """Seconds until then.
@@ -53,9 +56,11 @@ class _Due(threading.local):
             raise TimeoutError("the database took all the time there was")
         return left
 
-    def left_ms(self) -> int:
-        """The same in whole milliseconds."""
-        return math.ceil(self.left() * 1000)
+
+class _Connecting(threading.local):
+    """For whom this thread is connecting, where SQLAlchemy does not say."""
+
+    due = _Due(math.inf)
 
 
 _LIMIT_TRANSACTION = (
@@ -69,9 +74,20 @@ class _Opened:
 
     engine: sql.Engine
     room: threading.BoundedSemaphore
-    due: _Due
+    connecting: _Connecting
     watch: SocketWatch = field(default_factory=SocketWatch)
     tables_seen: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def connect(self, due: _Due) -> Iterator[sql.Connection]:
+        """A connection that knows when it is due."""
+        before, self.connecting.due = self.connecting.due, due
+        try:
+            connection = self.engine.connect()
+        finally:
+            self.connecting.due = before
+        with connection:
+            yield connection.execution_options(due=due)
 
 
 class LedgerDatabase:
@@ -118,15 +134,12 @@ class LedgerDatabase:
             TimeoutError: There was no time, or all connections of this process stayed in use.
             sqlalchemy.exc.SQLAlchemyError: The database is locked, out of reach, silent, or else.
         """
-        opened = self._here()
-        opened.due.at = time.monotonic() + seconds
-        if not opened.room.acquire(timeout=opened.due.left()):
-            raise TimeoutError(f"all {CONNECTIONS_MAX} connections stayed in use")
-        try:
+        due = _Due(time.monotonic() + seconds)
+        with self._a_place(due) as opened:
             for last in (False, True):
-                with opened.engine.connect() as connection, self._cut_off(connection, opened):
+                with opened.connect(due) as connection, self._cut_off(connection, opened, due):
                     try:
-                        self._make_ready(connection, opened)
+                        self._make_ready(connection, opened, due)
                     except DBAPIError as error:
                         # A connection that the server has closed meanwhile: all were dropped now.
                         if last or not error.connection_invalidated:
@@ -135,8 +148,6 @@ class LedgerDatabase:
                     yield connection
                     connection.commit()
                     return
-        finally:
-            opened.room.release()
 
     def close(self) -> None:
         """Close this process's connections. The next use opens them again."""
@@ -148,6 +159,16 @@ class LedgerDatabase:
         """The URL without its secrets. A query can hold a password as well."""
         return self.url.set(query={}).render_as_string(hide_password=True)
 
+    @contextmanager
+    def _a_place(self, due: _Due) -> Iterator[_Opened]:
+        opened = self._here()
+        if not opened.room.acquire(timeout=due.left()):
+            raise TimeoutError(f"all {CONNECTIONS_MAX} connections stayed in use")
+        try:
+            yield opened
+        finally:
+            opened.room.release()
+
     def _here(self) -> _Opened:
         # By process: after a fork the parent's sockets and locks are the parent's, so they are
         # left as they are, not even closed. Without a lock, for a fork may catch one being held.
@@ -155,7 +176,7 @@ class LedgerDatabase:
         return known or self._opened.setdefault(os.getpid(), self._open())
 
     def _open(self) -> _Opened:
-        due = _Due()
+        connecting = _Connecting()
         room = threading.BoundedSemaphore(CONNECTIONS_MAX)
         # ``room`` lets in no more than the pool holds, so none waits in the pool itself.
         engine = sql.create_engine(
@@ -166,23 +187,27 @@ class LedgerDatabase:
             pool_timeout=0,
             isolation_level=None if self.is_sqlite else "READ COMMITTED",
         )
-        if not self.is_sqlite:
+        if self.is_sqlite:
+            sql.event.listen(engine, "do_execute", _execute_when_free)
+        else:
 
             def connect(
                 dialect: sql.Dialect, _record: object, args: Any, parameters: dict[str, Any]
             ) -> Any:
-                seconds = max(CONNECT_SECONDS_MIN, math.ceil(due.left()))
+                seconds = max(CONNECT_SECONDS_MIN, math.ceil(connecting.due.left()))
                 return dialect.connect(*args, **{"connect_timeout": seconds, **parameters})
 
             sql.event.listen(engine, "do_connect", connect)
         # Who forgets to close it leaves no connection open. Not at exit: that would wait for one.
         weakref.finalize(self, _dispose, engine, os.getpid()).atexit = False
-        return _Opened(engine, room, due)
+        return _Opened(engine, room, connecting)
 
-    def _make_ready(self, connection: sql.Connection, opened: _Opened) -> None:
-        self._limit(connection, opened.due)
+    def _make_ready(self, connection: sql.Connection, opened: _Opened, due: _Due) -> None:
+        self._limit(connection, due)
         if self.is_sqlite and "wal" not in connection.info:
-            _use_wal(connection.connection, opened.due)
+            # Readers and a writer side by side, and a commit that survives a killed process.
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL").close()
+            connection.exec_driver_sql("PRAGMA synchronous=FULL").close()
             connection.info["wal"] = True
         if opened.tables_seen.is_set():
             return
@@ -194,14 +219,14 @@ class LedgerDatabase:
             self._make_table(connection)
         connection.commit()
         opened.tables_seen.set()
-        self._limit(connection, opened.due)
+        self._limit(connection, due)
 
     def _limit(self, connection: sql.Connection, due: _Due) -> None:
         """Let the database itself give up in time."""
         if self.is_sqlite:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {due.left_ms()}")
+            connection.exec_driver_sql(_lock_wait(due)).close()
             return
-        limit = f"{due.left_ms()}ms"
+        limit = f"{math.ceil(due.left() * 1000)}ms"
         connection.exec_driver_sql(_LIMIT_TRANSACTION, (limit, limit))
 
     def _make_table(self, connection: sql.Connection) -> None:
@@ -210,13 +235,13 @@ class LedgerDatabase:
             connection.execute(CreateTable(self._table, if_not_exists=True))
 
     @contextmanager
-    def _cut_off(self, connection: sql.Connection, opened: _Opened) -> Iterator[None]:
+    def _cut_off(self, connection: sql.Connection, opened: _Opened, due: _Due) -> Iterator[None]:
         """Break the connection when the time is over: a server that fell silent keeps no limit."""
         if self.is_sqlite:
             yield
             return
         fileno = connection.connection.dbapi_connection.fileno()  # type: ignore[union-attr]
-        with opened.watch.breaking(fileno, opened.due.at + SILENCE_SECONDS):
+        with opened.watch.breaking(fileno, due.at + SILENCE_SECONDS):
             yield
 
 
@@ -225,17 +250,23 @@ def _dispose(engine: sql.Engine, process: int) -> None:
         engine.dispose()
 
 
-def _use_wal(connection: Any, due: _Due) -> None:
-    # Readers and a writer side by side, and a commit that survives a killed process.
-    cursor = connection.cursor()
+def _lock_wait(due: _Due) -> str:
+    return f"PRAGMA busy_timeout = {math.ceil(min(LOCK_WAIT_SECONDS, due.left()) * 1000)}"
+
+
+def _execute_when_free(
+    cursor: sqlite3.Cursor, statement: str, parameters: Any, context: sql.ExecutionContext
+) -> bool:
+    """Execute a statement, again and again while another has the lock, until its time is over."""
+    due: _Due = context.execution_options["due"]
     while True:
         try:
-            cursor.execute("PRAGMA journal_mode=WAL")
-            break
+            cursor.execute(statement, parameters)
         except sqlite3.OperationalError as error:
-            # SQLite waits for every lock but the one of this change of mode, so we do.
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
+            # SQLite has waited, but not for the lock of a change of journal mode.
             time.sleep(min(LOCK_LOOK_SECONDS, due.left()))
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.close()
+            cursor.execute(_lock_wait(due))
+        else:
+            return True

@@ -13,11 +13,19 @@ from contextvars import copy_context
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from langchain_shortapi_flux.leave_taking import take_leave
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
+
+JOIN_SECONDS_MAX = 10.0
+"""How long an iteration that is left waits for its thread, which ends by itself if need be.
+
+The garbage collector may leave it on a thread that holds what the work needs for cleaning up.
+"""
 
 
 def run_in_loop_thread(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
@@ -33,10 +41,14 @@ def run_in_loop_thread(work: Callable[[], Coroutine[Any, Any, Result]]) -> Resul
         running.leave()
 
 
-def iterate_in_loop_thread(work: Callable[[], AsyncGenerator[Item]]) -> Generator[Item]:
+def iterate_in_loop_thread(
+    work: Callable[[], AsyncGenerator[Item]], *, join_seconds: float = JOIN_SECONDS_MAX
+) -> Generator[Item]:
     """Yield what ``work()`` yields, as it comes; otherwise as ``run_in_loop_thread``.
 
-    Who leaves early (``break``, Ctrl-C) cancels the work and waits until it has cleaned up.
+    Who leaves early (``break``, Ctrl-C) cancels the work and waits until it has cleaned up, for
+    ``join_seconds`` at most. Where the garbage collector leaves it in the middle of an act of the
+    ledger, it is waited for right after that.
     """
     items: SimpleQueue[tuple[Item] | None] = SimpleQueue()
 
@@ -52,7 +64,7 @@ def iterate_in_loop_thread(work: Callable[[], AsyncGenerator[Item]]) -> Generato
             yield item[0]
         running.outcome.result()
     finally:
-        running.leave()
+        running.leave(join_seconds)
 
 
 class _LoopThread(Generic[Result]):
@@ -71,15 +83,15 @@ class _LoopThread(Generic[Result]):
         )
         self._thread.start()
 
-    def leave(self) -> None:
-        """Cancel the work unless it is done, and wait until the thread has ended."""
+    def leave(self, join_seconds: float | None = None) -> None:
+        """Cancel the work unless it is done, and wait until the thread has ended, or so long."""
         try:
             if not self.outcome.done():
                 self._cancel.result()()
         finally:
             # The garbage collector may close this on the very thread that it waits for.
             if threading.current_thread() is not self._thread:
-                self._thread.join()
+                take_leave(lambda: self._thread.join(join_seconds))
 
     def _run(self) -> None:
         beginning = self._watched()

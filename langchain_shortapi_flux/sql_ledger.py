@@ -11,7 +11,7 @@ import math
 import time
 from dataclasses import asdict, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 try:
     import sqlalchemy as sql
@@ -23,6 +23,7 @@ except ImportError as error:
         "SqlLedger needs SQLAlchemy: pip install 'langchain-shortapi-flux[ledger]'"
     ) from error
 
+from langchain_shortapi_flux.leave_taking import undisturbed
 from langchain_shortapi_flux.ledger import (
     Bought,
     Claim,
@@ -33,7 +34,9 @@ from langchain_shortapi_flux.ledger import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+Result = TypeVar("Result")
 
 ACT_SECONDS_MAX = 10.0
 """How long an act may take, unless the ledger is told otherwise."""
@@ -111,7 +114,8 @@ class SqlLedger:
         values = asdict(fresh)
         insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
         theirs = (_jobs.c.key == claim.key, _jobs.c.holder == claim.instead_of)
-        with self._database.transaction(self._time(claim)) as connection:
+
+        def take(connection: sql.Connection) -> Entry:
             while True:
                 granted = connection.execute(
                     insert(_jobs).values(**values).on_conflict_do_nothing(),
@@ -129,6 +133,8 @@ class SqlLedger:
                 if found is not None:
                     return _entry(found)
                 # Released between the two looks: free again, so it can be claimed again.
+
+        return self._transact(self._time(claim), take)
 
     def bought(self, act: Bought) -> None:
         """See ``Ledger``. Raises as ``claim``."""
@@ -176,8 +182,12 @@ class SqlLedger:
             TimeoutError: The database took more than 60 seconds.
             sqlalchemy.exc.SQLAlchemyError: It is locked, out of reach, silent, or else.
         """
-        with self._database.transaction(UPKEEP_SECONDS_MAX) as connection:
-            rows = connection.execute(_jobs.select().order_by(_jobs.c.claimed_at)).all()
+        rows = self._transact(
+            UPKEEP_SECONDS_MAX,
+            lambda connection: connection.execute(
+                _jobs.select().order_by(_jobs.c.claimed_at)
+            ).all(),
+        )
         return map(_entry, rows)
 
     def prune(self, before: float, *, open_too: bool = False) -> int:
@@ -203,8 +213,9 @@ class SqlLedger:
         old = _jobs.delete().where(_jobs.c.claimed_at < before)
         if not open_too:
             old = old.where(_jobs.c.state == "ended")
-        with self._database.transaction(UPKEEP_SECONDS_MAX) as connection:
-            return connection.execute(old).rowcount
+        return self._transact(
+            UPKEEP_SECONDS_MAX, lambda connection: connection.execute(old).rowcount
+        )
 
     def close(self) -> None:
         """Close the database's connections. The next use opens them again."""
@@ -222,8 +233,14 @@ class SqlLedger:
         return min(act.time_left, self.timeout)
 
     def _write(self, act: LedgerAct, statement: sql.Executable) -> None:
-        with self._database.transaction(self._time(act)) as connection:
-            connection.execute(statement)
+        self._transact(self._time(act), lambda connection: connection.execute(statement))
+
+    def _transact(self, seconds: float, work: Callable[[sql.Connection], Result]) -> Result:
+        def run() -> Result:
+            with self._database.transaction(seconds) as connection:
+                return work(connection)
+
+        return undisturbed(run)
 
 
 def _entry(row: sql.Row[Any]) -> Entry:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from langchain_shortapi_flux.flow_steps import Acquire, Turn, logger
+from langchain_shortapi_flux.leave_taking import take_leave
 from langchain_shortapi_flux.ledger import LedgerTrouble, perform_ledger_act
 
 if TYPE_CHECKING:
@@ -68,15 +69,22 @@ class Surroundings:
         return await asyncio.shield(self._note(act))
 
     def part(self, act: LedgerAct) -> None:
-        """Perform an act on leaving, blocking for a moment at most."""
-        _told(act, perform_ledger_act(self._ledger, replace(act, time_left=PARTING_SECONDS)))
+        """Perform an act on leaving, blocking for a moment at most.
+
+        Where the garbage collector makes it leave in the middle of another act of this thread, it
+        is performed right after that.
+        """
+        self._perform_on_leaving(replace(act, time_left=PARTING_SECONDS))
 
     def leave(self, act: LedgerAct) -> None:
         """Perform an act on leaving without holding the running event loop; wait for nothing."""
         if self._ledger.blocking:
             self._note(act).add_done_callback(lambda noted: _told(act, noted.result()))
         else:
-            _told(act, perform_ledger_act(self._ledger, act))
+            self._perform_on_leaving(act)
+
+    def _perform_on_leaving(self, act: LedgerAct) -> None:
+        take_leave(lambda: _told(act, perform_ledger_act(self._ledger, act)))
 
     def _note(self, act: LedgerAct) -> asyncio.Future[Answer | None]:
         before, done, asked = self._noted, threading.Event(), time.monotonic()

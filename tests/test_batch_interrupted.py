@@ -120,6 +120,7 @@ def _started(arguments: list[str]) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.thorough
 def test_creates_under_way_are_answered_and_nothing_else_is_bought(with_key: Sandbox) -> None:
     """The jobs are in the ledger and run; the next run buys only the lines that are missing."""
     with_key.inject(Fault("create", "hold", seconds=ANSWERED_AFTER_SECONDS, times=2))

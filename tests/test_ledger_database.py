@@ -27,7 +27,7 @@ from langchain_shortapi_flux.ledger import (
     LedgerTrouble,
     perform_ledger_act,
 )
-from langchain_shortapi_flux.ledger_database import CONNECTIONS_MAX
+from langchain_shortapi_flux.ledger_database import CONNECTIONS_MAX, LOCK_WAIT_SECONDS
 from langchain_shortapi_flux.sql_ledger import _jobs
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def ledgers() -> Iterator[Callable[..., SqlLedger]]:
 
 
 @contextmanager
-def locked(url: str, seconds: float) -> Iterator[None]:
-    """Another's lock on the table, until the end or for that many seconds."""
+def locked(url: str, seconds: float) -> Iterator[threading.Timer]:
+    """Another's lock on the table, until the end or for that many seconds, as the timer says."""
     engine = sqlalchemy.create_engine(url, connect_args=other_threads_too(url))
     with engine.connect() as connection:
         if url.startswith("sqlite"):
@@ -77,7 +77,7 @@ def locked(url: str, seconds: float) -> Iterator[None]:
         release = threading.Timer(seconds, connection.rollback)
         release.start()
         try:
-            yield
+            yield release
         finally:
             release.cancel()
             release.join()
@@ -115,19 +115,73 @@ def test_an_act_waits_for_a_lock_no_longer_than_the_ledger_allows(
     assert isinstance(answer, LedgerTrouble)
 
 
-@pytest.mark.parametrize("limit", ["lock_timeout", "statement_timeout", "busy_timeout"])
-def test_the_database_is_told_the_limit_in_every_transaction(
-    limit: str, request: pytest.FixtureRequest, tmp_path: Path, ledgers: Callable[..., SqlLedger]
+@pytest.mark.parametrize("limit", ["lock_timeout", "statement_timeout"])
+def test_a_server_is_told_the_limit_in_every_transaction(
+    limit: str, postgres_url: str, ledgers: Callable[..., SqlLedger]
 ) -> None:
     """Also in the first one, which makes the table: it gives up by itself, no line is broken."""
-    url, how = f"sqlite:///{tmp_path}/flux-jobs.db", f"pragma {limit}"
-    if limit != "busy_timeout":
-        url = table_dropped(request.getfixturevalue("postgres_url"))
-        how = f"select setting::int from pg_settings where name = '{limit}'"
-    database = ledgers(url)._database
+    how = f"select setting::int from pg_settings where name = '{limit}'"
+    database = ledgers(table_dropped(postgres_url))._database
     for seconds in (60, 40):
         with database.transaction(seconds) as connection:
             assert 0 < (connection.exec_driver_sql(how).scalar() or 0) <= seconds * 1000
+
+
+@pytest.mark.parametrize(("seconds", "at_most"), [(60.0, LOCK_WAIT_SECONDS), (0.05, 0.05)])
+def test_sqlite_never_waits_long_by_itself(
+    seconds: float, at_most: float, tmp_path: Path, ledgers: Callable[..., SqlLedger]
+) -> None:
+    """It is deaf meanwhile; nor does it wait longer than there is time."""
+    database = ledgers(f"sqlite:///{tmp_path}/flux-jobs.db")._database
+    for _ in range(2):
+        with database.transaction(seconds) as connection:
+            waits = connection.exec_driver_sql("pragma busy_timeout").scalar() or 0
+        assert 0 < waits <= at_most * 1000
+
+
+def test_sqlite_is_told_anew_each_time_how_long_it_may_wait(
+    tmp_path: Path, ledgers: Callable[..., SqlLedger]
+) -> None:
+    """The last time there is less than usual."""
+    url = f"sqlite:///{tmp_path}/flux-jobs.db"
+    ledger = ledgers(url)
+    ledger.claim(replace(CLAIM, key="first"))
+    told: list[str] = []
+
+    def hear(statement: str) -> None:
+        told.append(statement.split()[1])
+        if told[-3:] == ["busy_timeout", "INTO", "busy_timeout"]:
+            held.function()
+
+    with ledger._database.transaction(10.0) as connection:
+        connection.connection.dbapi_connection.set_trace_callback(hear)  # type: ignore[union-attr]
+    told.clear()
+    with locked(url, HELD_SECONDS) as held:
+        assert ledger.claim(CLAIM).holder == "me"
+        assert held.is_alive()
+
+
+def test_ctrl_c_is_heard_while_a_lock_is_waited_for(
+    tmp_path: Path, ledgers: Callable[..., SqlLedger]
+) -> None:
+    """Whoever sits before a locked file is not told to wait until it is free."""
+    url = f"sqlite:///{tmp_path}/flux-jobs.db"
+    ledger = ledgers(url, timeout=60.0)
+    ledger.claim(replace(CLAIM, key="first"))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    main = threading.main_thread().ident or 0
+    interrupt = threading.Timer(AT_ONCE, signal.pthread_kill, (main, signal.SIGINT))
+    try:
+        with locked(url, HELD_SECONDS) as held:
+            interrupt.start()
+            with pytest.raises(KeyboardInterrupt):
+                ledger.claim(CLAIM)
+            assert held.is_alive()
+    finally:
+        interrupt.join()
+        signal.signal(signal.SIGINT, before)
+    assert [entry.key for entry in ledger.entries()] == ["first"]
+    assert ledger.claim(CLAIM).holder == "me"
 
 
 def test_a_lock_that_is_released_in_time_is_waited_for(

@@ -16,6 +16,7 @@ from langchain_core.callbacks import AsyncCallbackHandler
 from quick_flux import flux_on
 
 from langchain_shortapi_flux import BatchFailed
+from langchain_shortapi_flux.leave_taking import undisturbed
 from langchain_shortapi_flux.loop_thread import (
     _LoopThread,
     iterate_in_loop_thread,
@@ -130,3 +131,61 @@ def test_left_on_its_own_thread_it_does_not_wait_for_itself() -> None:
     with pytest.raises(CancelledError):
         made[0].outcome.result(10.0)
     made[0].leave()
+
+
+# --- left by the garbage collector, on a thread that has what the work needs for cleaning up ------
+
+
+class CleansUpUnder:
+    """Work that gives one item and then waits to be cancelled; it cleans up under a lock."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.cleaned_up = threading.Event()
+
+    async def __call__(self) -> AsyncGenerator[threading.Thread]:
+        try:
+            yield threading.current_thread()
+            await asyncio.Event().wait()
+        finally:
+            with self.lock:
+                self.cleaned_up.set()
+
+
+def test_an_iteration_is_left_when_its_work_has_cleaned_up() -> None:
+    """So ``break`` leaves no thread behind."""
+    work = CleansUpUnder()
+    given = iterate_in_loop_thread(work)
+    thread = next(given)
+    given.close()
+    assert work.cleaned_up.is_set()
+    assert not thread.is_alive()
+
+
+def test_an_iteration_that_cannot_clean_up_is_not_waited_for_without_an_end() -> None:
+    """The collector may close it under any lock there is. Its thread ends once that is free."""
+    work = CleansUpUnder()
+    given = iterate_in_loop_thread(work, join_seconds=0.05)
+    thread = next(given)
+    with work.lock:
+        given.close()
+        assert not work.cleaned_up.is_set()
+    thread.join(10.0)
+    assert not thread.is_alive()
+    assert work.cleaned_up.is_set()
+
+
+def test_an_iteration_left_in_the_middle_of_an_act_is_waited_for_after_it() -> None:
+    """However long it may take: nobody's lock is held meanwhile."""
+    work = CleansUpUnder()
+    given = iterate_in_loop_thread(work, join_seconds=3600.0)
+    thread = next(given)
+
+    def act() -> None:
+        with work.lock:
+            given.close()
+            assert thread.is_alive()
+
+    undisturbed(act)
+    assert work.cleaned_up.is_set()
+    assert not thread.is_alive()
