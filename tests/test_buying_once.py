@@ -233,12 +233,18 @@ def test_a_ledger_out_of_reach_buys_nothing(driver: str, tmp_path: Path, sandbox
 
 # --- each way in which a call can fail ----------------------------------------------------------
 
+FEW_STATUSES = (None, 404, 503)
+"""One of each kind: no HTTP status of its own, a no, trouble."""
 FAULTS = [
-    *of_every_kind("create"),
-    *(fault for fault in of_every_kind("query") if fault.status in (None, 404, 503)),
+    *(
+        fault if fault.status in FEW_STATUSES else pytest.param(fault, marks=pytest.mark.thorough)
+        for fault in of_every_kind("create")
+    ),
+    *(fault for fault in of_every_kind("query") if fault.status in FEW_STATUSES),
 ]
 
 
+@pytest.mark.usefixtures("quick_turns")
 @pytest.mark.parametrize("fault", FAULTS, ids=label)
 @pytest.mark.parametrize(
     "driver", [pytest.param("requests", marks=pytest.mark.thorough), "aiohttp"]

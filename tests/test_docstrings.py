@@ -408,10 +408,10 @@ def _method_words(of: type, name: str, seen: frozenset[str] = frozenset()) -> st
     return words
 
 
-@pytest.mark.parametrize("public", CLASSES)
-def test_every_public_class_has_a_docstring_of_its_own(public: str) -> None:
+def test_every_public_class_has_a_docstring_of_its_own() -> None:
     """``help`` says what a class is, in words of ours and not of its base."""
-    assert (vars(CLASSES[public]).get("__doc__") or "").strip()
+    for public, of in CLASSES.items():
+        assert (vars(of).get("__doc__") or "").strip(), public
 
 
 def test_every_public_value_is_described_where_it_is_made() -> None:
@@ -420,27 +420,27 @@ def test_every_public_value_is_described_where_it_is_made() -> None:
         assert any(one.endswith(f".{name.rpartition('.')[2]}") for one in _docstrings()), name
 
 
-@pytest.mark.parametrize("name", MEMBERS)
-def test_every_public_method_and_property_is_described(name: str) -> None:
+def test_every_public_method_and_property_is_described() -> None:
     """Each has a docstring of its own, which names every parameter that is ours."""
-    of, written, member = MEMBERS[name]
-    function, method = _function(member), name.rpartition(".")[2]
-    assert (function.__doc__ or "").strip(), "no docstring"
-    words = _method_words(written, method)
-    for parameter in _own_parameters(of, method, function):
-        assert _is_said(parameter, words, f"{name}.{parameter}"), parameter
+    for name, (of, written, member) in MEMBERS.items():
+        function, method = _function(member), name.rpartition(".")[2]
+        assert (function.__doc__ or "").strip(), f"{name} has no docstring"
+        words = _method_words(written, method)
+        for parameter in _own_parameters(of, method, function):
+            where = f"{name}.{parameter}"
+            assert _is_said(parameter, words, where), where
 
 
-@pytest.mark.parametrize("public", CLASSES)
-def test_every_field_and_constructor_argument_is_described(public: str) -> None:
+def test_every_field_and_constructor_argument_is_described() -> None:
     """Each has words of its own: under it, in its ``Field``, or in the class's lists."""
-    of = CLASSES[public]
-    words = _class_words(of)
-    for name in _fields(of):
-        assert _field_words(of, name) or _is_said(name, words, f"{public}.{name}"), name
-    if public not in MADE_HERE:
-        for name in _constructor_parameters(of):
-            assert _entry(name, words) or name in _fields(of), name
+    for public, of in CLASSES.items():
+        words = _class_words(of)
+        for name in _fields(of):
+            where = f"{public}.{name}"
+            assert _field_words(of, name) or _is_said(name, words, where), where
+        if public not in MADE_HERE:
+            for name in _constructor_parameters(of):
+                assert _entry(name, words) or name in _fields(of), f"{public}.{name}"
 
 
 def test_what_is_said_in_prose_alone_is_there() -> None:
@@ -527,19 +527,19 @@ def test_of_every_public_method_it_is_settled_whether_it_raises() -> None:
     assert not _listed(RAISING) & _listed(QUIET)
 
 
-@pytest.mark.parametrize("name", sorted(_listed(RAISING)))
-def test_what_can_fail_says_how(name: str) -> None:
+def test_what_can_fail_says_how() -> None:
     """Its docstring, its twin's or its protocol's has ``Raises``."""
-    _public, written, _member = MEMBERS[name]
-    assert "Raises:\n" in _method_words(written, name.rpartition(".")[2])
+    for name in sorted(_listed(RAISING)):
+        _public, written, _member = MEMBERS[name]
+        assert "Raises:\n" in _method_words(written, name.rpartition(".")[2]), name
 
 
-@pytest.mark.parametrize("name", sorted(_listed(QUIET)))
-def test_what_says_nothing_of_raising_raises_nothing(name: str) -> None:
+def test_what_says_nothing_of_raising_raises_nothing() -> None:
     """No ``raise`` stands in it."""
-    _public, _written, member = MEMBERS[name]
-    tree = ast.parse(textwrap.dedent(inspect.getsource(_function(member))))
-    assert not any(isinstance(node, ast.Raise) for node in ast.walk(tree))
+    for name in sorted(_listed(QUIET)):
+        _public, _written, member = MEMBERS[name]
+        tree = ast.parse(textwrap.dedent(inspect.getsource(_function(member))))
+        assert not any(isinstance(node, ast.Raise) for node in ast.walk(tree)), name
 
 
 def test_what_is_checked_when_made_says_what_is_raised() -> None:

@@ -211,6 +211,7 @@ def test_failed_job_is_refunded(caller: Caller, tape: Tape) -> None:
 @pytest.mark.recording(
     sandbox={"faults": [Fault("create", "rate_limited", times=2, retry_after="1")]}
 )
+@pytest.mark.usefixtures("quick_turns")
 def test_rate_limited_create_is_repeated(caller: Caller, tape: Tape) -> None:
     """A create that got HTTP 429 made no job, so it is sent again: one job in the end."""
     job = as_shown(caller.invoke(FOX), caller)

@@ -607,6 +607,7 @@ async def test_with_retry_does_not_repeat_what_would_fail_again(
     assert _creates(sandbox) == 1
 
 
+@pytest.mark.usefixtures("quick_turns")
 @BOTH_WAYS
 @pytest.mark.parametrize("kind", ["rate_limited", "code_3000"])
 async def test_with_retry_repeats_where_no_job_was_made(
@@ -620,6 +621,7 @@ async def test_with_retry_repeats_where_no_job_was_made(
     assert (_creates(sandbox), len(sandbox.charges)) == (3, 1)
 
 
+@pytest.mark.usefixtures("quick_turns")
 @BOTH_WAYS
 async def test_with_retry_gives_up(way: Way, sandbox: Sandbox) -> None:
     """What is raised in the end is our error, and its text is the last refusal's."""
@@ -642,6 +644,7 @@ async def test_with_retry_takes_the_users_own_classes(
     assert _creates(sandbox) == 2
 
 
+@pytest.mark.usefixtures("quick_turns")
 @BOTH_WAYS
 @pytest.mark.parametrize(
     ("fault", "steps_in"),

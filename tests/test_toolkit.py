@@ -21,6 +21,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.checkpoint.memory import InMemorySaver
+from leaping_time import leap_at_each_query
 from pydantic import ValidationError
 from quick_flux import QUICK_POLL, flux_on
 from reply_server import ReplyServer
@@ -433,11 +434,12 @@ async def test_a_create_slower_than_the_patience_is_not_cut(way: Way, sandbox: S
 @BOTH_WAYS
 @pytest.mark.parametrize("max_wait", [None, 60.0])
 async def test_the_runnables_own_deadline_is_a_failure(
-    max_wait: float | None, way: Way, sandbox: Sandbox
+    max_wait: float | None, way: Way, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job past its whole time is no "still running"; its id is said all the same."""
     sandbox.inject(Fault("create", "job_never_ends"))
-    tool = ShortAPIFluxTool(flux=flux_on(sandbox, timeout=0.6), max_wait=max_wait)
+    leap_at_each_query(monkeypatch, sandbox)
+    tool = ShortAPIFluxTool(flux=flux_on(sandbox), max_wait=max_wait)
     message = await _invoke(way, tool, _call(prompt="a fox"))
     (job,) = sandbox.jobs
     assert message.status == "error"

@@ -158,6 +158,7 @@ def test_rule_04_the_text_of_an_error(driver: str) -> None:
     assert "[key]" in long
 
 
+@pytest.mark.usefixtures("quick_turns")
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_rule_05_http_errors_with_any_body(driver: str) -> None:
     """JSON, a web page or nothing: the status is read by convention, none was observed."""
@@ -341,6 +342,7 @@ def test_rule_13_waiting_is_bounded_and_trouble_is_waited_out(driver: str) -> No
     assert buy((CREATED, RUNNING, TOO_MANY, SUCCEEDED)).waits[-1] >= 1.0
 
 
+@pytest.mark.usefixtures("quick_turns")
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_rule_14_create_is_never_repeated_after_a_lost_answer(driver: str) -> None:
     """There is no idempotency key: only an explicit "no job was made" allows another attempt."""
