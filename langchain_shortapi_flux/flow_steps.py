@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from langchain_shortapi_flux.http_acts import HttpReply, HttpRequest, Lost
 from langchain_shortapi_flux.job import FluxJob, FluxRequest
@@ -56,8 +56,7 @@ Answer = HttpReply | Lost | Entry | LedgerTrouble | Turn
 """What comes of an act. The first ``send`` and a step without an act take None."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """What is known of the job (None before it exists), how long to wait, what to do then.
 
     Attributes:

@@ -1,20 +1,20 @@
 """The values that go between a flow and a driver for one call over HTTP: request, reply, or lost.
 
-Values only. They know nothing of ShortAPI and nothing of sockets.
+Values only. They know nothing of ShortAPI and nothing of sockets. What every query makes anew is a
+named tuple: a frozen dataclass takes four times as long to make.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
+class HttpRequest(NamedTuple):
     """One call to the job API. ``path`` is below ``/api/v1``; ``body`` is JSON in UTF-8."""
 
     method: Literal["GET", "POST"]
@@ -30,8 +30,7 @@ class HttpRequest:
         return HttpRequest(self.method, self.path, self.body, self.repeatable, seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class HttpReply:
+class HttpReply(NamedTuple):
     """What came back. Header names are in lower case; ``received_at`` is in Unix seconds."""
 
     status: int

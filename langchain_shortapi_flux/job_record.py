@@ -8,8 +8,7 @@ from __future__ import annotations
 import base64
 import math
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from langchain_shortapi_flux.envelope import (
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """What the service says of a job."""
 
     status: JobStatus

@@ -82,12 +82,39 @@ class _Connector(aiohttp.TCPConnector):
 
 
 @dataclass
-class _Shared:
-    session: aiohttp.ClientSession
+class SharedSession:
+    """What the jobs of one loop share: aiohttp's session, and turns at its sockets.
+
+    Attributes:
+        http: aiohttp's session.
+        turns: As many as there may be sockets.
+        jobs: How many jobs share it.
+    """
+
+    http: aiohttp.ClientSession
+    turns: asyncio.Semaphore
     jobs: int = 0
 
+    async def take_turn(self, time_left: float) -> float:
+        """Wait until there may be a socket for one call; gives the seconds that are left of those.
 
-_sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Connection, _Shared]] = (
+        aiohttp would wait as well, but with a whole request built up for each who waits. Whoever
+        has had a turn gives it back: ``turns.release()``.
+
+        Raises:
+            TimeoutError: None are left.
+        """
+        if not self.turns.locked():
+            await self.turns.acquire()
+            return time_left
+        clock = asyncio.get_running_loop().time
+        asked = clock()
+        async with asyncio.timeout(time_left):
+            await self.turns.acquire()
+        return time_left - (clock() - asked)
+
+
+_sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Connection, SharedSession]] = (
     WeakKeyDictionary()
 )
 
@@ -103,19 +130,20 @@ class LoopSession:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def __aenter__(self) -> aiohttp.ClientSession:
+    async def __aenter__(self) -> SharedSession:
         self._of_this_loop = _sessions.setdefault(asyncio.get_running_loop(), {})
         if self._connection not in self._of_this_loop:
-            self._of_this_loop[self._connection] = _Shared(_open(self._connection))
+            turns = asyncio.Semaphore(self._connection.max_connections)
+            self._of_this_loop[self._connection] = SharedSession(_open(self._connection), turns)
         self._shared = self._of_this_loop[self._connection]
         self._shared.jobs += 1
-        return self._shared.session
+        return self._shared
 
     async def __aexit__(self, *_: object) -> None:
         self._shared.jobs -= 1
         if self._shared.jobs == 0:
             del self._of_this_loop[self._connection]
-            await self._shared.session.close()
+            await self._shared.http.close()
 
 
 def _open(connection: Connection) -> aiohttp.ClientSession:

@@ -624,7 +624,7 @@ async def test_jobs_on_one_loop_share_a_session_that_the_last_one_closes(
     shared = list(_sessions[asyncio.get_running_loop()].values())
     assert len(shared) == 1
     assert shared[0].jobs == 5
-    session = shared[0].session
+    session = shared[0].http
     assert not session.closed
     await asyncio.gather(*tasks)
     assert session.closed

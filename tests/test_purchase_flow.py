@@ -194,7 +194,7 @@ class Table:
                     self.clock.pass_by(step.wait)
                     answer = None
                     continue
-                play.steps.append(replace(step, wait=waited + step.wait))
+                play.steps.append(step._replace(wait=waited + step.wait))
                 waited = 0.0
                 assert len(play.steps) < 2000, "the flow does not end"
                 self.clock.pass_by(step.wait)
