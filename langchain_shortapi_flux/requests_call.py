@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import requests
+from requests.structures import CaseInsensitiveDict
+from requests.utils import DEFAULT_ACCEPT_ENCODING
 from urllib3.exceptions import HTTPError
 
 from langchain_shortapi_flux.connection import (
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from langchain_shortapi_flux.socket_contact import SocketContact
 
 READ_CHUNK_BYTES = 64 * 2**10
+_HEADERS = {"Accept-Encoding": DEFAULT_ACCEPT_ENCODING, "Connection": "keep-alive"}
 
 
 def perform(
@@ -35,15 +38,11 @@ def perform(
     if not act.repeatable:
         session.close()  # drops idle connections; the session itself stays usable
     proxy = connection.proxy_url
-    problem: BaseException
     try:
         with (
             contact,
-            session.request(
-                act.method,
-                connection.api_url + act.path,
-                data=act.body,
-                headers=connection.headers(has_body=act.body is not None),
+            session.send(
+                _prepared(act, connection),
                 timeout=(
                     max(min(CONNECT_TIMEOUT_SECONDS, act.time_left), 0.001),
                     max(min(READ_TIMEOUT_SECONDS, act.time_left), 0.001),
@@ -55,14 +54,25 @@ def perform(
             ) as response,
         ):
             body = _read(response)
-            if contact.expired:
-                raise TimeoutError
             if len(body) > REPLY_LIMIT_BYTES:
                 return Lost(sent=True, reason="the reply is too long")
             return connection.reply(response.status_code, response.headers, body)
     except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-        problem = TimeoutError() if contact.expired else error
-    return Lost(sent=contact.made, reason=why_lost(problem))
+        return Lost(sent=contact.made, reason=why_lost(error))
+
+
+def _prepared(act: HttpRequest, connection: Connection) -> requests.PreparedRequest:
+    # By hand: a session would look for cookies, logins and settings to merge, all of them unwanted,
+    # and take longer over it than over sending.
+    prepared = requests.PreparedRequest()
+    prepared.method = act.method
+    prepared.url = connection.api_url + act.path
+    prepared.headers = CaseInsensitiveDict(_HEADERS)
+    prepared.headers.update(connection.headers(has_body=act.body is not None))
+    if act.body is not None:
+        prepared.body = act.body
+        prepared.headers["Content-Length"] = str(len(act.body))
+    return prepared
 
 
 def _read(response: requests.Response) -> bytes:

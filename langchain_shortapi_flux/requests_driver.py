@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING
 
 from langchain_shortapi_flux.flow_steps import leave
@@ -32,8 +31,6 @@ def run(
     step: Step | None = None
     contact: SocketContact | None = None
     with ContactSession() as session:
-        session.trust_env = False  # .netrc would replace the key; the rest is connection's
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         try:
             while True:
                 try:

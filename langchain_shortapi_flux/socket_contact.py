@@ -1,16 +1,15 @@
-"""What a blocking request knows of its socket: whether it was ever connected, and how to cut it.
+"""What a blocking request knows of its socket: whether it was ever connected, and its time.
 
 ``requests`` tells neither: a lost connection looks alike before and after it was made, and its
-timeouts hold for single reads, so that a server that drips could hold a caller for ever. It knows
+timeouts hold for single waits, so that a server that drips could hold a caller for ever. It knows
 nothing of jobs.
 """
 
 from __future__ import annotations
 
-import socket
-import threading
-from contextlib import suppress
+import time
 from contextvars import ContextVar
+from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 import requests
@@ -23,98 +22,135 @@ from urllib3.connectionpool import (  # type: ignore[attr-defined]
     HTTPSConnection,
     HTTPSConnectionPool,
 )
+from urllib3.util import create_urllib3_context
 
 if TYPE_CHECKING:
+    import ssl
     from contextvars import Token
 
 
 class SocketContact:
     """What is known of one request's socket; entered around the request, on the same thread.
 
+    Within it no wait on the socket outlasts the time: after that comes ``TimeoutError``.
+
+    Args:
+        time_left: Seconds from now.
+
     Attributes:
         made: Whether a connection was there, proxy and TLS included, for the request to go out on.
-        expired: Whether the time was over before the reply had come; then the socket was cut.
     """
 
     def __init__(self, time_left: float) -> None:
         self.made = False
-        self.expired = False
-        self._lock = threading.Lock()
-        self._plug: socket.socket | None = None
-        self._timer = threading.Timer(min(max(time_left, 0.0), threading.TIMEOUT_MAX), self._cut)
-        self._timer.daemon = True
+        self._ends_at = time.monotonic() + time_left
         self._token: Token[SocketContact | None] | None = None
 
     def __enter__(self) -> Self:
         self._token = _contact.set(self)
-        with suppress(RuntimeError):  # no thread to be had: the timeouts of single reads still hold
-            self._timer.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
         if self._token is not None:
             _contact.reset(self._token)
-        with self._lock:
-            self._pull()
 
-    def hold(self, held: Any) -> None:
-        """Take this socket for the request's own, to be cut when the time is over."""
-        with self._lock:
-            if self.expired:
-                raise TimeoutError
-            self._pull()
-            # A duplicate: TLS takes the first descriptor over, and a reply closes it early.
-            self._plug = socket.fromfd(held.fileno(), socket.AF_INET, socket.SOCK_STREAM)
+    def make(self) -> None:
+        """Take note that a connection is there. From here on something may be sent."""
+        self._time_left()
+        self.made = True
 
-    def _cut(self) -> None:
-        with self._lock:
-            self.expired = True
-            if self._plug is not None:
-                with suppress(OSError):  # the other side was faster
-                    self._plug.shutdown(socket.SHUT_RDWR)
+    def limit(self, held: Any) -> None:
+        """Let the next wait on this socket last no longer than there is time."""
+        left = self._time_left()
+        own = held.gettimeout()
+        if own is None or own > left:
+            held.settimeout(left)
 
-    def _pull(self) -> None:
-        if self._plug is not None:
-            self._plug.close()
-            self._plug = None
+    def _time_left(self) -> float:
+        left = self._ends_at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
 
 
 _contact: ContextVar[SocketContact | None] = ContextVar("contact", default=None)
 
 
-class _Connection(HTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        made, contact = super()._new_conn(), _contact.get()
-        if contact is not None:
-            try:
-                contact.hold(made)
-            except BaseException:
-                made.close()
-                raise
-        return made
+class _Limited:
+    __slots__ = ()
 
-    def _tunnel(self) -> None:
-        super()._tunnel()
-        # A proxy's answer that was cut looks complete, and TLS over a cut socket leaks it.
-        if (contact := _contact.get()) is not None and contact.expired:
-            raise TimeoutError
+
+def _limited(held: Any) -> Any:
+    """The same socket, whose every wait asks the request around it for the time that is left.
+
+    Whoever reads a reply, be it headers, chunks, a tunnel's answer or TLS within TLS, has loops of
+    its own, and all of them come down to this.
+    """
+    try:
+        if not isinstance(held, _Limited):
+            kind: Any = type(held)
+            held.__class__ = _limited_kind(kind)
+        if (contact := _contact.get()) is not None:
+            contact.limit(held)  # also for a handshake that is next: it takes this for all of it
+    except BaseException:
+        held.close()
+        raise
+    return held
+
+
+@cache
+def _limited_kind(kind: Any) -> Any:
+    # Of whatever kind it is: TLS makes its own, and so do gevent and others.
+    def limited(name: str) -> Any:
+        wait = getattr(kind, name)
+
+        def limited_wait(self: Any, *args: Any, **options: Any) -> Any:
+            if (contact := _contact.get()) is not None:
+                contact.limit(self)
+            return wait(self, *args, **options)
+
+        return limited_wait
+
+    waits = {name: limited(name) for name in ("recv", "recv_into", "send", "sendall")}
+    return type(kind.__name__, (kind, _Limited), {"__slots__": (), **waits})
+
+
+@cache
+def _tls_context(ca_path: str) -> ssl.SSLContext:
+    # Kept: reading the authorities takes more CPU than a whole job.
+    context = create_urllib3_context()
+    context.load_verify_locations(ca_path)
+    return context
+
+
+class _Connection(HTTPConnection):
+    def _new_conn(self) -> Any:
+        return _limited(super()._new_conn())
 
     def connect(self) -> None:
         super().connect()
+        _limited(self.sock)  # by now it may be TLS
         if (contact := _contact.get()) is not None:
-            contact.made = True
+            contact.make()
 
     def request(self, *args: Any, **options: Any) -> None:
         # One that is still open from the request before is not connected again.
         if self.sock is not None and (contact := _contact.get()) is not None:
-            contact.made = True
-            contact.hold(self.sock)
+            contact.make()
         super().request(*args, **options)
 
 
 class _SecureConnection(_Connection, HTTPSConnection):
-    pass
+    def connect(self) -> None:
+        if self.ca_certs is not None and self.ssl_context is None:
+            self.ssl_context = _tls_context(self.ca_certs)
+            if self.proxy_config is not None and self.proxy_config.ssl_context is None:
+                self.proxy_config = self.proxy_config._replace(ssl_context=self.ssl_context)
+            self.ca_certs = None  # or they would be read again
+        super().connect()
+
+    def _connect_tls_proxy(self, *args: Any, **options: Any) -> Any:
+        return _limited(super()._connect_tls_proxy(*args, **options))
 
 
 class _Pool(HTTPConnectionPool):

@@ -19,7 +19,10 @@ OVERDUE_LOOK_SECONDS = 1.0
 
 
 class SocketWatch:
-    """One thread for all sockets, there only while there is something to watch. Thread-safe."""
+    """One thread for all sockets, there only while there is something to watch. Thread-safe.
+
+    Where no thread is to be had, nothing is broken until one is.
+    """
 
     def __init__(self) -> None:
         self._ends: dict[socket.socket, float] = {}
@@ -35,20 +38,25 @@ class SocketWatch:
             ours = theirs.dup()
         finally:
             theirs.detach()
-        with self._changed:
-            self._ends[ours] = at
-            if self._wakes_at is None:
-                self._wakes_at = at
-                threading.Thread(target=self._watch, name="flux-socket-watch", daemon=True).start()
-            elif at < self._wakes_at:
-                self._wakes_at = at
-                self._changed.notify()
         try:
+            with self._changed:
+                self._ends[ours] = at
+                if self._wakes_at is None:
+                    self._start(at)
+                elif at < self._wakes_at:
+                    self._wakes_at = at
+                    self._changed.notify()
             yield
         finally:
             with self._changed:
-                del self._ends[ours]
+                self._ends.pop(ours, None)
                 ours.close()
+
+    def _start(self, at: float) -> None:
+        watcher = threading.Thread(target=self._watch, name="flux-socket-watch", daemon=True)
+        with suppress(RuntimeError):
+            watcher.start()
+            self._wakes_at = at
 
     def _watch(self) -> None:
         with self._changed:

@@ -66,7 +66,7 @@ def test_a_socket_let_go_of_in_time_is_not_broken(
 ) -> None:
     """Connections are used again."""
     (one, other), *_ = pairs
-    with SocketWatch().breaking(one.fileno(), after(SOON)):
+    with SocketWatch().breaking(one.fileno(), after(10 * SOON)):
         pass
     watched_to_the_end()
     other.send(b"x")
@@ -129,3 +129,22 @@ def test_the_thread_ends_with_its_work_and_starts_again(
     watched_to_the_end()
     with watch.breaking(two.fileno(), after(SOON)):
         assert two.recv(1) == b""
+
+
+def test_where_no_thread_is_to_be_had_the_next_one_watches(
+    pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The work goes on without the watch; it must not be believed to be there ever after."""
+    (one, other), (silent, _), _ = pairs
+    watch = SocketWatch()
+
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", none_left)
+        with watch.breaking(one.fileno(), after(-1.0)):
+            other.send(b"x")
+            assert one.recv(1) == b"x"
+    with watch.breaking(silent.fileno(), after(SOON)):
+        assert silent.recv(1) == b""
