@@ -6,11 +6,11 @@ It joins what LangChain hands over, the Runnable's settings and the flows. No I/
 from __future__ import annotations
 
 import math
+import os
 import random
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
-from uuid import uuid4
 
 from langchain_core.runnables.config import var_child_runnable_config
 
@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from langchain_shortapi_flux.flux_input import FluxInput
     from langchain_shortapi_flux.spending import Budget
     from langchain_shortapi_flux.waiting import PollPolicy, RetryLimits
+
+
+HOLDER_BYTES = 16
+"""A claim's token is random, so that no two are alike, in whatever process."""
 
 
 class Settings(Protocol):
@@ -121,7 +125,7 @@ def _order(
     asked = read_input(input, options, var_child_runnable_config.get())
     here = _circumstances(flux, asked.max_wait)
     order = Order(asked.request.filled_from(flux), flux.model, flux.callback_url)
-    holder, named = uuid4().hex, asked.request_key is not None
+    holder, named = os.urandom(HOLDER_BYTES).hex(), asked.request_key is not None
     purchase = Purchase(
         key=purchase_key(flux.base_url, asked.request_key or f"unnamed {holder}"),
         # Nobody comes again with a key that nobody named, so there is nothing to compare.

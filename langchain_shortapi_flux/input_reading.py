@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from langchain_shortapi_flux.errors import InvalidRequest
 from langchain_shortapi_flux.invalid_values import describe_invalid
-from langchain_shortapi_flux.job import FluxRequest, Repeat
+from langchain_shortapi_flux.job import FluxRequest, Repeat, made_of
 
 if TYPE_CHECKING:
     from langchain_core.messages import MessageLikeRepresentation
@@ -47,7 +47,7 @@ class Asked(FluxRequest):
         """What is asked for, alone."""
         # Not validated once more: the fields were, as part of this.
         own = {name: getattr(self, name) for name in FluxRequest.model_fields}
-        return FluxRequest.model_construct(self.model_fields_set & own.keys(), **own)
+        return made_of(FluxRequest, own, self.model_fields_set & own.keys())
 
 
 def read_input(

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -136,7 +136,7 @@ class FluxRequest(BaseModel):
             for name in ("aspect_ratio", "num_images", "performance")
             if getattr(self, name) is None
         }
-        return self.model_copy(update=unset)
+        return made_of(FluxRequest, self.__dict__ | unset, self.model_fields_set | unset.keys())
 
 
 @dataclass(frozen=True)
@@ -401,15 +401,25 @@ class FluxJob(BaseModel):
 
 
 def next_snapshot(job: FluxJob, news: dict[str, Any]) -> FluxJob:
-    """The job with ``news``: fields and their values, taken as they are.
+    """The job with ``news``: fields and their values, taken as they are."""
+    made = made_of(FluxJob, job.__dict__ | news, job.__pydantic_fields_set__ | news.keys())
+    made.model_post_init(None)
+    return made
 
-    What ``model_copy`` does, at a third of its cost: there is one for each query of each job.
+
+Made = TypeVar("Made", bound=BaseModel)
+
+
+def made_of(kind: type[Made], fields: dict[str, Any], fields_set: set[str]) -> Made:
+    """One of that kind, of all its fields, which are taken as they are.
+
+    What ``model_construct`` and ``model_copy`` do, at a third of their cost: there is one for each
+    query of each job.
     """
-    made = FluxJob.__new__(FluxJob)
+    made = kind.__new__(kind)
     set_slot = object.__setattr__
-    set_slot(made, "__dict__", {**job.__dict__, **news})
-    set_slot(made, "__pydantic_fields_set__", job.__pydantic_fields_set__ | news.keys())
+    set_slot(made, "__dict__", fields)
+    set_slot(made, "__pydantic_fields_set__", fields_set)
     set_slot(made, "__pydantic_extra__", None)
     set_slot(made, "__pydantic_private__", None)
-    made.model_post_init(None)
     return made

@@ -75,8 +75,9 @@ def buy_job_unnamed(order: Order, purchase: Purchase, here: Circumstances) -> Jo
 
     Only where it is left early, the ledger is told, so that what was bought can be found there.
     """
-    job = yield from create_job_unnamed(order, purchase, here)
-    noted = (purchase.claim(), Bought(purchase.key, purchase.holder, job.job_id))
+    claim = purchase.claim()
+    job = yield from create_job(order, here, Leaving(sent=(claim, purchase.unclear)))
+    noted = (claim, Bought(purchase.key, purchase.holder, job.job_id))
     return (yield from follow_job(job, here, if_left=noted))
 
 
