@@ -153,9 +153,9 @@ class FluxProgress(BaseCallbackHandler):
         with self._lock:
             if run_id in self._count.runs:
                 return
-            if not self._count.goes_on_with(batch):
-                self._count = Count(self._total)
             run = Run(self._label(inputs), parent_run_id)
+            if not self._count.goes_on_with(run, batch, again=again):
+                self._count = Count(self._total)
             self._count.start(run_id, run, batch, again=again)
             self._bars.show(run, self._count, self._spent)
 

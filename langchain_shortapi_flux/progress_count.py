@@ -144,16 +144,16 @@ class Count:
         """Whether some have not even started, as far as anybody said."""
         return self.expected is not None and self.started < self.expected
 
-    def goes_on_with(self, batch: BatchSize | None) -> bool:
+    def goes_on_with(self, run: Run, batch: BatchSize | None, *, again: bool) -> bool:
         """Whether a run that starts now belongs to these."""
-        if self.runs or batch in self.batches:
+        if self.runs or batch in self.batches or self._takes_a_place(run, again=again):
             return True
         return self.total is not None and self.more_to_come
 
     def start(self, run_id: UUID, run: Run, batch: BatchSize | None, *, again: bool) -> None:
         """Count a run that starts; one that is tried ``again`` takes the failed one's place."""
         self.runs[run_id] = run
-        if again and run.parent in self._may_come_again:
+        if self._takes_a_place(run, again=again):
             self._may_come_again.discard(run.parent)
             self.failed -= 1
             self.ended -= 1
@@ -161,6 +161,9 @@ class Count:
         self.started += 1
         if batch is not None and not again:
             self.batches.add(batch)
+
+    def _takes_a_place(self, run: Run, *, again: bool) -> bool:
+        return again and run.parent in self._may_come_again
 
     def run_of(self, run_id: UUID) -> Run | None:
         """The run that an event is about: a tool tells on its own run, around its one job's."""

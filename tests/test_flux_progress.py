@@ -44,6 +44,7 @@ from langchain_shortapi_flux import (
     ShortAPIFlux,
     ShortAPIFluxToolkit,
 )
+from langchain_shortapi_flux.errors import RateLimited
 from langchain_shortapi_flux.progress import FluxProgress
 from langchain_shortapi_flux.progress_count import Spent
 from langchain_shortapi_flux.run_progress import (
@@ -361,6 +362,32 @@ def test_a_second_attempt_takes_the_place_of_the_first(
         list(pool.map(lambda prompt: flux.invoke(prompt, config), ["fox 0", "fox 1"]))
     assert len(sandbox.charges) == 2
     assert re.match(r"2/2 \|\S+\| 0\.04 USD", terminal.lines[-1])
+
+
+def test_a_second_attempt_that_starts_when_all_others_have_ended_is_one_of_them(
+    terminal: _Terminal,
+) -> None:
+    """Else two jobs would show as one of two, and then as one of two again."""
+    progress, known = _progress(terminal, total=2), {"ls_provider": "shortapi"}
+    around = uuid4()
+
+    def start(parent: UUID, *tags: str) -> UUID:
+        run_id = uuid4()
+        progress.on_chain_start(
+            *({}, "a fox"),
+            run_id=run_id,
+            parent_run_id=parent,
+            tags=list(tags),
+            metadata=known,
+            run_type="tool",
+        )
+        return run_id
+
+    first, other = start(around), start(uuid4())
+    progress.on_chain_error(RateLimited("too many"), run_id=first)
+    progress.on_chain_end({}, run_id=other)
+    progress.on_chain_end({}, run_id=start(around, "retry:attempt:2"))
+    assert terminal.lines[-1].startswith("2/2 ")
 
 
 # --- endings ------------------------------------------------------------------------------------
