@@ -46,7 +46,9 @@ async def perform(
     try:
         time_left = await session.take_turn(act.time_left)
         try:
-            return await _exchange(act, session.http, connection, contact, time_left)
+            return await _exchange(
+                act, session.http, connection, contact, min(time_left, act.exchange)
+            )
         finally:
             session.turns.release()
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:

@@ -12,6 +12,7 @@ import time
 import urllib.request
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
@@ -32,8 +33,8 @@ CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 CONNECT_TIMEOUT_SECONDS = 10.0
 READ_TIMEOUT_SECONDS = 30.0
 """How long one read may stay silent."""
-IDLE_SECONDS_MAX = 15.0
-"""How long an idle connection is kept for a query: the next one of a job comes sooner."""
+IDLE_SECONDS_MAX = 5.0
+"""How long an idle connection is kept for a query. The next one of a job mostly comes sooner."""
 IDLE_SECONDS_FOR_CREATE = 1.0
 """An older one is not used for a create: the other side may have closed it unnoticed, which would
 look like a lost answer."""
@@ -225,20 +226,31 @@ def why_lost(error: BaseException) -> str:
     return "the connection broke off"
 
 
-@lru_cache(maxsize=4)
 def ssl_context(ca_bundle: str | None) -> ssl.SSLContext:
     """A TLS context over that file, or certifi's; kept, for building one takes milliseconds.
 
     Raises:
         ConfigurationError: The file cannot be read, or holds no certificate authorities.
     """
-    import ssl  # noqa: PLC0415 - only where TLS is used
-
+    path = ca_bundle or _certifi_path()
     try:
-        return ssl.create_default_context(cafile=ca_bundle or _certifi_path())
+        return _ssl_context(path, file_version(path))
     except OSError as error:
         problem = type(error).__name__
     raise ConfigurationError(f"the CA bundle {ca_bundle!r} cannot be used: {problem}")
+
+
+@lru_cache(maxsize=4)
+def _ssl_context(path: str, _version: tuple[int, int]) -> ssl.SSLContext:
+    import ssl  # noqa: PLC0415 - only where TLS is used
+
+    return ssl.create_default_context(cafile=path)
+
+
+def file_version(path: str) -> tuple[int, int]:
+    """What tells a file from one that was put in its place; ``OSError`` where there is none."""
+    found = Path(path).stat()
+    return found.st_mtime_ns, found.st_size
 
 
 @lru_cache(maxsize=1)

@@ -162,8 +162,6 @@ def look_at_job(job: FluxJob, here: Circumstances) -> JobFlow:
 
 BACKSTOP_FACTOR = 4.0
 """How much longer the waits are while the service is expected to call when the job has ended."""
-QUERY_SECONDS_MAX = 30.0
-"""What one query may take, waiting for a socket included: a reply is small, another is free."""
 LAST_LOOK_SECONDS = 1.0
 """How long before the deadline the last query is made, where the schedule would overshoot it."""
 
@@ -233,8 +231,7 @@ def _query(
             held = _Nothing("queries were held back until the deadline", sent=False)
             return held, here.clock()
         sent = here.clock()
-        time_left = min(here.time_left(), QUERY_SECONDS_MAX)
-        answer = yield Step(job, 0.0, act.within(time_left), if_left)
+        answer = yield Step(job, 0.0, act.within(here.time_left()), if_left)
     except GeneratorExit:
         _log_left(job)
         raise

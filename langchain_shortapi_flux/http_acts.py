@@ -23,11 +23,13 @@ class HttpRequest(NamedTuple):
     repeatable: bool = True
     """False: must not ride an idle connection, whose loss would look like a lost answer."""
     time_left: float = math.inf
-    """Seconds that the whole exchange may take, queueing for a socket included."""
+    """Seconds until it must be over, queueing for a socket included."""
+    exchange: float = math.inf
+    """Seconds that it may take once there is room for a socket."""
 
     def within(self, seconds: float) -> HttpRequest:
         """The same call, to be done in that time."""
-        return HttpRequest(self.method, self.path, self.body, self.repeatable, seconds)
+        return self._replace(time_left=seconds)
 
 
 class HttpReply(NamedTuple):

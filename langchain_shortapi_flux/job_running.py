@@ -104,23 +104,44 @@ async def abuy_to_the_end(
         if isinstance(left, asyncio.CancelledError) and job is not None and job.status != "pending":
             _logger.warning("left when job %s had ended", job.job_id)  # else the flow has logged it
         raise
-    if job is None:
-        raise RuntimeError("a flow ended without a job")
-    return job
+    return _found(job)
 
 
 def last(jobs: Iterator[FluxJob]) -> FluxJob:
     """The last snapshot."""
-    *_, job = jobs
-    return job
+    latest: FluxJob | None = None
+    try:
+        for job in jobs:
+            latest = job
+    except BaseException as left:
+        _log_left(latest, left)
+        raise
+    return _found(latest)
 
 
 async def alast(jobs: AsyncGenerator[FluxJob]) -> FluxJob:
     """The async twin of ``last``."""
-    async with aclosing(jobs):
-        async for job in jobs:
-            latest = job
-    return latest
+    latest: FluxJob | None = None
+    try:
+        async with aclosing(jobs):
+            async for job in jobs:
+                latest = job
+    except BaseException as left:
+        _log_left(latest, left)
+        raise
+    return _found(latest)
+
+
+def _log_left(job: FluxJob | None, left: BaseException) -> None:
+    # While it runs the flow logs it; but one may be left when all is done but closing a socket.
+    if job is not None and not isinstance(left, Exception):
+        _logger.warning("left when job %s was known: %s", job.job_id, job.status)
+
+
+def _found(job: FluxJob | None) -> FluxJob:
+    if job is None:
+        raise RuntimeError("a flow ended without a job")
+    return job
 
 
 def _surroundings(flux: FluxSettings) -> Surroundings:

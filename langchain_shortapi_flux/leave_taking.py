@@ -45,12 +45,20 @@ def undisturbed(work: Callable[[], Result]) -> Result:
     finally:
         mine.busy = False
         # Looked at only now: whoever came until then is in there, whoever comes now goes at once.
-        while mine.later:
-            mine.busy = True
-            try:
-                mine.later.popleft()()
-            finally:
-                mine.busy = False
+        _let_go(mine)
+
+
+def _let_go(mine: _Doings) -> None:
+    """All who were put off, in their order, also where one is interrupted."""
+    while mine.later:
+        mine.busy = True
+        try:
+            mine.later.popleft()()
+        except BaseException:
+            mine.busy = False
+            _let_go(mine)
+            raise
+        mine.busy = False
 
 
 def take_leave(work: Callable[[], object]) -> None:

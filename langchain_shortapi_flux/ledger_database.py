@@ -146,6 +146,8 @@ class LedgerDatabase:
                             raise
                         continue
                     yield connection
+                    if self.is_sqlite:  # a commit is not asked again
+                        connection.exec_driver_sql(_lock_wait(due, due.left())).close()
                     connection.commit()
                     return
 
@@ -250,8 +252,8 @@ def _dispose(engine: sql.Engine, process: int) -> None:
         engine.dispose()
 
 
-def _lock_wait(due: _Due) -> str:
-    return f"PRAGMA busy_timeout = {math.ceil(min(LOCK_WAIT_SECONDS, due.left()) * 1000)}"
+def _lock_wait(due: _Due, longest: float = LOCK_WAIT_SECONDS) -> str:
+    return f"PRAGMA busy_timeout = {math.ceil(min(longest, due.left()) * 1000)}"
 
 
 def _execute_when_free(

@@ -66,7 +66,7 @@ class _Connector(aiohttp.TCPConnector):
         given = await super().connect(req, traces, timeout)
         contact = contact_of_request.get()
         if contact is not None:
-            while not contact.repeatable and self._was_idle_for_long(given):
+            while self._is_unfit(given, contact):
                 given.close()
                 given = await super().connect(req, traces, timeout)
             if given.protocol is not None:
@@ -74,11 +74,14 @@ class _Connector(aiohttp.TCPConnector):
             contact.made = True
         return given
 
-    def _was_idle_for_long(self, given: OpenConnection) -> bool:
+    def _is_unfit(self, given: OpenConnection, contact: Contact) -> bool:
         before = self._used_by.get(given.protocol) if given.protocol is not None else None
-        if before is None:  # a new one
+        if given.protocol is None or before is None:  # a new one
             return False
-        return asyncio.get_running_loop().time() - before.done_at > IDLE_SECONDS_FOR_CREATE
+        if given.protocol.should_close:  # the other side has spoken out of turn since
+            return True
+        idle = asyncio.get_running_loop().time() - before.done_at
+        return not contact.repeatable and idle > IDLE_SECONDS_FOR_CREATE
 
 
 @dataclass

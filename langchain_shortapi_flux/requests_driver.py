@@ -43,7 +43,7 @@ def run(
                 if step.wait:
                     (step.bell.wait if step.bell else sleep)(step.wait)
                 if isinstance(step.act, HttpRequest):
-                    contact = SocketContact(step.act.time_left)
+                    contact = SocketContact(min(step.act.time_left, step.act.exchange))
                     answer = perform(step.act, session, connection, contact)
                 elif step.act is not None:
                     answer = surroundings.perform(step.act)

@@ -8,8 +8,9 @@ nothing of jobs.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 import requests
@@ -24,6 +25,8 @@ from urllib3.connectionpool import (  # type: ignore[attr-defined]
 )
 from urllib3.util import create_urllib3_context
 
+from langchain_shortapi_flux.connection import file_version
+
 if TYPE_CHECKING:
     import ssl
     from contextvars import Token
@@ -32,7 +35,9 @@ if TYPE_CHECKING:
 class SocketContact:
     """What is known of one request's socket; entered around the request, on the same thread.
 
-    Within it no wait on the socket outlasts the time: after that comes ``TimeoutError``.
+    Within it no wait on the socket outlasts the time: after that comes ``TimeoutError``. But a host
+    of several addresses that are all silent is given the time for each, and its name is looked up
+    for as long as the system takes.
 
     Args:
         time_left: Seconds from now.
@@ -62,7 +67,8 @@ class SocketContact:
     def limit(self, held: Any) -> None:
         """Let the next wait on this socket last no longer than there is time."""
         left = self._time_left()
-        own = held.gettimeout()
+        ask = getattr(held, "gettimeout", None)  # pyOpenSSL's has none
+        own = None if ask is None else ask()
         if own is None or own > left:
             held.settimeout(left)
 
@@ -89,7 +95,8 @@ def _limited(held: Any) -> Any:
     try:
         if not isinstance(held, _Limited):
             kind: Any = type(held)
-            held.__class__ = _limited_kind(kind)
+            with suppress(TypeError):  # of a kind that cannot: its timeout holds for each wait
+                held.__class__ = _limited_kind(kind)
         if (contact := _contact.get()) is not None:
             contact.limit(held)  # also for a handshake that is next: it takes this for all of it
     except BaseException:
@@ -111,12 +118,13 @@ def _limited_kind(kind: Any) -> Any:
 
         return limited_wait
 
-    waits = {name: limited(name) for name in ("recv", "recv_into", "send", "sendall")}
+    names = ("recv", "recv_into", "send", "sendall")
+    waits = {name: limited(name) for name in names if hasattr(kind, name)}
     return type(kind.__name__, (kind, _Limited), {"__slots__": (), **waits})
 
 
-@cache
-def _tls_context(ca_path: str) -> ssl.SSLContext:
+@lru_cache(maxsize=4)
+def _tls_context(ca_path: str, _version: tuple[int, int]) -> ssl.SSLContext:
     # Kept: reading the authorities takes more CPU than a whole job.
     context = create_urllib3_context()
     context.load_verify_locations(ca_path)
@@ -143,7 +151,7 @@ class _Connection(HTTPConnection):
 class _SecureConnection(_Connection, HTTPSConnection):
     def connect(self) -> None:
         if self.ca_certs is not None and self.ssl_context is None:
-            self.ssl_context = _tls_context(self.ca_certs)
+            self.ssl_context = _tls_context(self.ca_certs, file_version(self.ca_certs))
             if self.proxy_config is not None and self.proxy_config.ssl_context is None:
                 self.proxy_config = self.proxy_config._replace(ssl_context=self.ssl_context)
             self.ca_certs = None  # or they would be read again

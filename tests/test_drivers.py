@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 from both_drivers import DRIVERS, Caller
 from pydantic import SecretStr
@@ -601,6 +602,42 @@ async def test_an_async_create_rides_no_connection_that_was_idle_for_long(
             await flux.acreate("a fox")
             keeper.cancel()
         assert [asked.connection for asked in server.asked] == [1, 1, 1, 2]
+
+
+async def test_what_was_said_out_of_turn_answers_no_later_request() -> None:
+    """It would be another job's record, or another's id in the place of a create's own."""
+    twice = Pieces((as_bytes(RUNNING), as_bytes(SUCCEEDED), b""), gap=0.2)
+    with ReplyServer(twice, RUNNING) as server:
+        flux = caller("aiohttp", server).flux
+        async with LoopSession(flux.connection()):
+            await flux.aquery("one")
+            await asyncio.sleep(0.3)
+            other = await flux.aquery("other")
+        assert other.status == "pending"
+        assert [asked.connection for asked in server.asked] == [1, 2]
+
+
+async def test_a_job_is_logged_that_is_left_while_its_session_closes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its flow has ended by then, and nobody will be given the job."""
+    closing, close = asyncio.Event(), aiohttp.ClientSession.close
+
+    async def close_slowly(session: aiohttp.ClientSession) -> None:
+        closing.set()
+        try:
+            await asyncio.sleep(60.0)
+        finally:
+            await close(session)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "close", close_slowly)
+    with ReplyServer(CREATED) as server:
+        task = asyncio.create_task(caller("aiohttp", server).flux.acreate("a fox"))
+        await closing.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert f"left when job {JOB_ID} was known: pending" in caplog.text
 
 
 async def _hold_session(flux: ShortAPIFlux) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import socket
 import threading
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 from pydantic import SecretStr
@@ -14,7 +16,9 @@ from reply_server import KEY, Pieces, ReplyServer
 from tls_place import TlsPlace, make_tls_place
 from transcripts import CREATED, RUNNING
 
+from langchain_shortapi_flux import RetryLimits, ShortAPIFlux
 from langchain_shortapi_flux.connection import connect
+from langchain_shortapi_flux.errors import ServiceUnavailable
 from langchain_shortapi_flux.http_acts import HttpReply, HttpRequest, Lost
 from langchain_shortapi_flux.requests_call import perform
 from langchain_shortapi_flux.socket_contact import ContactSession, SocketContact, _limited
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from requests import Session
+
+    from langchain_shortapi_flux import FluxJob
 
 SOON = 0.3
 A_WHILE = 20.0
@@ -359,12 +365,39 @@ def test_the_authorities_are_read_once(trusted: TlsPlace, session: Session) -> N
     with ReplyServer(CREATED, tls=trusted.server) as server:
         assert isinstance(ask(session, over_tls(server), A_WHILE), HttpReply)
         session.close()
+        known = trusted.ca_path.stat()
         away = trusted.ca_path.rename(trusted.ca_path.with_suffix(".away"))
-        trusted.ca_path.write_text("")  # what is not read cannot be missed
+        trusted.ca_path.write_text(" " * known.st_size)  # what is not read cannot be missed
+        os.utime(trusted.ca_path, ns=(known.st_atime_ns, known.st_mtime_ns))
         try:
             assert isinstance(ask(session, over_tls(server), A_WHILE), HttpReply)
         finally:
             away.replace(trusted.ca_path)
+
+
+@pytest.mark.parametrize("driver", ["requests", "aiohttp"])
+def test_authorities_that_were_replaced_are_read_anew(
+    driver: str, trusted: TlsPlace, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A file that was wrong is put right while the process goes on."""
+    other = make_tls_place(tmp_path_factory.mktemp("other"), HOST)
+    right = trusted.ca_path.read_bytes()
+    with ReplyServer(CREATED, tls=trusted.server) as server:
+        once = RetryLimits(create_attempts=1)
+        flux = ShortAPIFlux(base_url=over_tls(server), api_key=KEY, retry=once)
+
+        def create() -> FluxJob:
+            return (
+                flux.create("a fox") if driver == "requests" else asyncio.run(flux.acreate("a fox"))
+            )
+
+        trusted.ca_path.write_bytes(other.ca_path.read_bytes())
+        try:
+            with pytest.raises(ServiceUnavailable, match="certificate is not trusted"):
+                create()
+        finally:
+            trusted.ca_path.write_bytes(right)
+        assert create().job_id
 
 
 def test_another_place_with_the_same_name_is_not_trusted(
@@ -427,3 +460,21 @@ def test_a_host_name_in_other_letters_is_looked_up_in_ascii(
     lost = ask(session, "https://b\u00fccher.example", A_WHILE)
     assert lost == Lost(sent=False, reason="its host name cannot be resolved")
     assert asked == ["xn--bcher-kva.example"]
+
+
+def test_a_socket_of_a_foreign_kind_is_limited_as_far_as_it_can_be() -> None:
+    """pyOpenSSL's, which urllib3 takes where it is told to, lacks much of what a socket has."""
+
+    class Foreign:
+        limits: ClassVar[list[float]] = []
+
+        def settimeout(self, seconds: float) -> None:
+            self.limits.append(seconds)
+
+        def recv_into(self, _: bytearray) -> int:
+            return 0
+
+    with SocketContact(A_WHILE):
+        assert _limited(Foreign()).recv_into(bytearray(1)) == 0
+    assert len(Foreign.limits) == 2
+    assert max(Foreign.limits) <= A_WHILE
