@@ -108,6 +108,7 @@ def _create(
         left, sent = here.time_left(), here.clock()
         if left <= 0:
             break
+        here.pace.create_out(1)
         try:
             answer = yield Step(None, 0.0, act.within(left), leaving.sent)
         except GeneratorExit:
@@ -116,6 +117,8 @@ def _create(
                 leaving.key or "none",
             )
             raise
+        finally:
+            here.pace.create_out(-1)
         if isinstance(answer, Lost):
             if answer.sent:
                 raise CreateOutcomeUnknown(_unknown_outcome(f"no answer came ({answer.reason})"))

@@ -59,6 +59,8 @@ class Pace:
         # Reentrant: garbage collection may close a flow, which then waits no more, anywhere.
         self._lock = threading.RLock()
         self._creates_waiting = 0
+        self._creates_out = 0
+        self._creates_held_until = 0.0
         self._creates_per_second = math.inf
         self._proven_speed = math.inf  # beyond it only little by little
         self._next_create = 0.0
@@ -119,10 +121,10 @@ class Pace:
         """
         with self._lock:
             if self._creates_per_second == math.inf or self._is_over(now):
-                left = self._held_until - now
+                left = max(self._held_until, self._creates_held_until) - now
                 return left if left > CALM_SECONDS else 0.0
             gap = 1 / self._creates_per_second
-            begin = max(self._next_create, self._held_until)
+            begin = max(self._next_create, self._held_until, self._creates_held_until)
             if begin - now > CALM_SECONDS:
                 others = max(self._creates_waiting - 1, 0)
                 return begin - now + dice * min(others * gap, CREATES_ASK_WITHIN_SECONDS)
@@ -134,6 +136,22 @@ class Pace:
         """So many more creates wait for their turn, or fewer if negative."""
         with self._lock:
             self._creates_waiting += by
+
+    def hold_creates(self, now: float, seconds: float) -> None:
+        """Let no create go out for so long, without a complaint: queries go on as before."""
+        with self._lock:
+            self._creates_held_until = max(self._creates_held_until, now + seconds)
+
+    def create_out(self, by: int) -> None:
+        """So many more creates are out and not answered yet, or fewer if negative."""
+        with self._lock:
+            self._creates_out += by
+
+    @property
+    def creates_out(self) -> int:
+        """How many creates have been handed over to be sent, and are not answered yet."""
+        with self._lock:
+            return self._creates_out
 
     def create_passed(self, now: float) -> None:
         """The service did not complain about a create: those that wait may go faster."""

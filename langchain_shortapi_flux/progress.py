@@ -101,10 +101,14 @@ class FluxProgress(BaseCallbackHandler):
         with self._lock:
             return self._spent.unclear
 
-    def close(self) -> None:
-        """Close all bars. Only needed where a run was left without telling of its end."""
+    def close(self, *, for_good: bool = False) -> None:
+        """Close all bars. Only needed where a run was left without telling of its end.
+
+        Args:
+            for_good: Whether none is opened any more, whatever is still told of a run.
+        """
         with self._lock:
-            self._bars.close()
+            self._bars.close(for_good=for_good)
             self._count = Count(self._total)
 
     # --- what LangChain calls -------------------------------------------------------------------

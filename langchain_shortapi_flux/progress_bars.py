@@ -65,8 +65,9 @@ class Bars:
         """Draw a run that has ended; with the last one, all bars are closed."""
         self._harmless(lambda: self._end(run, count, spent, failed=failed))
 
-    def close(self) -> None:
-        """Close all bars."""
+    def close(self, *, for_good: bool = False) -> None:
+        """Close all bars; ``for_good``, nothing is drawn any more."""
+        self._draws = self._draws and not for_good
         bars = [*self._of_run.values(), *self._idle, self._counting]
         self._of_run, self._idle, self._counting = {}, [], None
         for bar in bars:

@@ -29,7 +29,7 @@ from langchain_shortapi_flux.command_line.batch_ledger import BatchLedger, Known
 from langchain_shortapi_flux.command_line.line_outcomes import LineOutcomes
 from langchain_shortapi_flux.command_line.prompt_file import PromptLine
 from langchain_shortapi_flux.command_line.terminal import Terminal
-from langchain_shortapi_flux.errors import CreateOutcomeUnknown
+from langchain_shortapi_flux.errors import BudgetExceeded, CreateOutcomeUnknown, NotCreated
 from langchain_shortapi_flux.job import FLUX_MODEL, FluxJob
 from langchain_shortapi_flux.ledger import Claim, Entry, State, purchase_key, request_digest
 from langchain_shortapi_flux.sandbox import Fault, Sandbox
@@ -665,7 +665,7 @@ def _farewell(
     if state is not None:
         kept[0] = replace(entry, state=state, job_id=None if state == "claimed" else "fox1")
     after = Known(kept, 0.0)
-    ending.unkept(after.lost(outcomes.jobs), after)
+    ending.unkept(after.lost(outcomes.jobs, {0: "holder"}), after)
     return ending.interrupted()
 
 
@@ -692,6 +692,36 @@ def test_an_interrupt_promises_only_what_the_ledger_and_the_options_hold(
     assert said == (
         "interrupted: 1 of 3 lines saved, 0 bought and running or not saved yet, 2 may have been "
         f"charged, 0 not bought; {advice}"
+    )
+
+
+def test_an_interrupt_before_the_ledger_was_looked_at_promises_nothing() -> None:
+    """Only a look shows what it has kept."""
+    foxes = [PromptLine(1, FluxRequest(prompt="a fox", num_images=1))]
+    outcomes = LineOutcomes(1, Known({}, 0.0))
+    ending = BatchEnding(
+        foxes, outcomes, Path("out"), Terminal(), in_sandbox=False, buy_unknown=False
+    )
+    assert ending.interrupted() == (
+        "interrupted: 0 of 1 line saved; run the same command again to go on"
+    )
+
+
+def test_a_line_that_does_not_fit_into_the_budget_is_told_as_not_bought() -> None:
+    """It has not failed; a line that has is told as that."""
+    foxes = [
+        PromptLine(number, FluxRequest(prompt="a fox", num_images=1)) for number in range(1, 4)
+    ]
+    outcomes = LineOutcomes(3, Known({}, 0.0))
+    ending = BatchEnding(
+        foxes, outcomes, Path("out"), Terminal(), in_sandbox=False, buy_unknown=False
+    )
+    outcomes.fail(0, BudgetExceeded("too much"), None)
+    outcomes.fail(1, NotCreated("refused"), None)
+    ending.unkept([], Known({}, 0.0))
+    assert ending.interrupted().startswith(
+        "interrupted: 0 of 3 lines saved, 1 failed, 0 bought and running or not saved yet, 2 not "
+        "bought; "
     )
 
 

@@ -19,7 +19,7 @@ from taught_delays import teach_that_jobs_end_at_once
 from langchain_shortapi_flux import SqlLedger
 from langchain_shortapi_flux.__main__ import main
 from langchain_shortapi_flux.command_line.batch_command import run_batch
-from langchain_shortapi_flux.command_line.command_options import read_options
+from langchain_shortapi_flux.command_line.command_options import ANSWER_SECONDS_MAX, read_options
 from langchain_shortapi_flux.command_line.command_service import Service, make_flux
 from langchain_shortapi_flux.command_line.prompt_file import read_prompt_file
 from langchain_shortapi_flux.command_line.terminal import Terminal
@@ -28,6 +28,8 @@ from langchain_shortapi_flux.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from langchain_shortapi_flux.ledger import Entry
 
 PROGRAM = (sys.executable, "-W", "error", "-m", "langchain_shortapi_flux")
 SECONDS = 30
@@ -91,13 +93,15 @@ def _interrupt() -> None:
     signal.raise_signal(signal.SIGINT)
 
 
-def _run(arguments: list[str], answer_seconds: float) -> int:
+def _run(
+    arguments: list[str], answer_seconds: float, ledger_class: type[SqlLedger] = SqlLedger
+) -> int:
     """The command, as ``main`` runs it, but for how long it waits for answers."""
     options = read_options(arguments)
     Path(options.output).mkdir(exist_ok=True)
     prompts = read_prompt_file(options.batch, {"performance": options.performance})
     service = Service(make_flux(options, in_sandbox=False))
-    with closing(SqlLedger("sqlite:///out/flux-jobs.db")) as ledger:
+    with closing(ledger_class("sqlite:///out/flux-jobs.db")) as ledger:
         return run_batch(service, prompts, ledger, options, Terminal(), answer_seconds)
 
 
@@ -135,7 +139,7 @@ def test_creates_under_way_are_answered_and_nothing_else_is_bought(with_key: San
     assert running.returncode == 130
     *_, waits, last = err.splitlines()
     assert waits == (
-        "stopping: nothing more is bought; waiting up to 10 s for the answers to 2 creates under "
+        "stopping: nothing more is bought; waiting up to 8 s for the answers to 2 creates under "
         "way (Ctrl-C again leaves at once)"
     )
     assert last == (
@@ -161,7 +165,7 @@ def test_an_answer_that_never_comes_is_waited_for_only_so_long(
     assert _run(arguments, answer_seconds=1.5) == 130
     assert len(with_key.jobs) == len(with_key.charges) == 2
     err = capsys.readouterr().err
-    assert "for the answers to 2 creates under way" in err
+    assert "for the answers to 1 create under way" in err
     assert err.splitlines()[-1].startswith(
         "shortapi-flux: interrupted: 1 of 3 lines saved, 0 bought and running or not saved yet, 1 "
         "may have been charged, 1 not bought; "
@@ -181,6 +185,42 @@ def test_a_second_interrupt_leaves_at_once(
     assert "for the answers to 1 create under way (" in err.getvalue()
     assert "1 may have been charged, 0 not bought" in err.getvalue().splitlines()[-1]
     assert _states() == ["ended", "unknown"]
+
+
+class _Interrupting(SqlLedger):
+    """Whoever looks into it a second time presses Ctrl-C meanwhile."""
+
+    looks = 0
+
+    def entries(self) -> Iterator[Entry]:
+        self.looks += 1
+        if self.looks > 1:
+            _interrupt()
+        return iter(list(super().entries()))
+
+
+def test_an_interrupt_while_the_ledger_is_looked_at_changes_nothing(
+    with_key: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is bought is told all the same."""
+    with_key.inject(HEALTHY, NEVER_ENDS)
+    monkeypatch.setattr("sys.stdout", _Watched("\n", _interrupt))
+    assert _run(_batch("a fox", "a hare"), AN_HOUR, _Interrupting) == 130
+    assert "1 bought and running or not saved yet, 0 not bought" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("at_once", "sockets"), [([], 64), (["--max-concurrency", "100"], 100)])
+@pytest.mark.usefixtures("with_key")
+def test_each_line_in_flight_has_a_socket(at_once: list[str], sockets: int) -> None:
+    """A create that waited for one would still go out after an interrupt."""
+    options = read_options([*_batch("a fox"), *at_once])
+    assert make_flux(options, in_sandbox=False).max_connections == sockets
+
+
+def test_the_readme_says_how_long_answers_are_waited_for() -> None:
+    """The help takes it from the same place as the command."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"waits up to {ANSWER_SECONDS_MAX:g} s for the answers" in readme
 
 
 def test_with_no_create_under_way_it_leaves_at_once(

@@ -1,8 +1,9 @@
-"""What is heard of creates under way from what passes to a ledger."""
+"""What is known of creates under way, and what is heard of them from what passes to a ledger."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,11 @@ import pytest
 
 from langchain_shortapi_flux import MemoryLedger
 from langchain_shortapi_flux.command_line.command_options import ANSWER_SECONDS_MAX
-from langchain_shortapi_flux.command_line.creates_under_way import CreatesUnderWay
+from langchain_shortapi_flux.command_line.creates_under_way import LOOK_SECONDS, CreatesUnderWay
 from langchain_shortapi_flux.ledger import Bought, Claim, Ended
-from langchain_shortapi_flux.pace import Pace
+from langchain_shortapi_flux.pace import QUERIES_PER_SECOND, Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from langchain_shortapi_flux.ledger import LedgerAct
 
 CLAIM = Claim("k", "digest", "me", 0.0, 90.0)
@@ -25,6 +24,7 @@ UNKNOWN = Ended("k", "unknown", holder="me")
 RELEASED = Ended("k", "released", holder="me")
 ENDED = Ended("k", "ended", holder="me", job_id="job1", outcome={})
 AN_HOUR = 3600.0
+SECONDS = 20.0
 
 
 class _Broken(MemoryLedger):
@@ -69,87 +69,109 @@ def _perform(creates: CreatesUnderWay, *acts: LedgerAct) -> None:
 
 
 @pytest.mark.parametrize(
-    ("acts", "under_way", "jobs"),
+    ("acts", "jobs"),
     [
-        ((CLAIM,), 1, {}),
-        ((CLAIM, CLAIM), 1, {}),
-        ((CLAIM, BOUGHT), 0, {"k": "job1"}),
-        ((CLAIM, BOUGHT, ENDED), 0, {"k": "job1"}),
-        ((CLAIM, UNKNOWN), 0, {"k": None}),
-        ((CLAIM, UNKNOWN, BOUGHT), 0, {"k": "job1"}),
-        ((CLAIM, RELEASED), 0, {}),
-        ((CLAIM, RELEASED, CLAIM), 1, {}),
-        ((ENDED,), 0, {}),
+        ((CLAIM,), {}),
+        ((CLAIM, BOUGHT), {"k": "job1"}),
+        ((CLAIM, BOUGHT, ENDED), {"k": "job1"}),
+        ((CLAIM, UNKNOWN), {"k": None}),
+        ((CLAIM, UNKNOWN, BOUGHT), {"k": "job1"}),
+        ((CLAIM, RELEASED), {}),
+        ((CLAIM, RELEASED, CLAIM), {}),
+        ((ENDED,), {}),
     ],
 )
-def test_a_create_is_under_way_from_its_claim_until_its_answer_is_noted(
-    acts: tuple[LedgerAct, ...], under_way: int, jobs: dict[str, str | None]
+def test_a_job_is_known_once_it_is_noted(
+    acts: tuple[LedgerAct, ...], jobs: dict[str, str | None]
 ) -> None:
-    """And each act is performed, once, by the ledger behind it."""
+    """And as whose claim; and each act is performed, once, by the ledger behind it."""
     ledger = _Noting()
     creates = CreatesUnderWay(ledger, Pace())
     _perform(creates, *acts)
-    assert creates.hold_others() == under_way
     assert creates.jobs == jobs
+    assert creates.holders == dict.fromkeys(jobs, "me")
     assert ledger.acts == list(acts)
 
 
-def test_what_another_has_claimed_is_not_under_way_here() -> None:
-    """Nobody waits for another run's create."""
-    ledger = MemoryLedger()
-    ledger.claim(Claim("k", "digest", "another", 0.0, 90.0))
-    creates = CreatesUnderWay(ledger, Pace())
-    assert creates.claim(CLAIM).holder == "another"
-    assert creates.hold_others() == 0
-
-
 @pytest.mark.parametrize(("act", "job"), [(BOUGHT, "job1"), (UNKNOWN, None)])
-def test_what_a_ledger_fails_to_note_is_known_all_the_same(
+async def test_what_a_ledger_fails_to_note_is_known_all_the_same(
     act: Bought | Ended, job: str | None
 ) -> None:
-    """Its error is the flow's to hear, and the create is not waited for any more."""
+    """Its error is the flow's to hear, and the note is not waited for any more."""
     creates = CreatesUnderWay(_Broken(), Pace())
     creates.claim(CLAIM)
     with pytest.raises(OSError):
         _perform(creates, act)
-    assert (creates.hold_others(), creates.jobs) == (0, {"k": job})
+    assert (creates.jobs, creates.holders) == ({"k": job}, {"k": "me"})
+    await asyncio.wait_for(creates.answered(AN_HOUR), SECONDS)
 
 
 def test_others_are_held_for_longer_than_those_under_way_are_waited_for() -> None:
-    """Not even one that would have had its turn a moment later goes out."""
+    """Not even one that would have had its turn a moment later goes out; queries go on."""
     pace = Pace()
-    CreatesUnderWay(MemoryLedger(), pace).hold_others()
-    assert pace.create_turn(time.monotonic() + ANSWER_SECONDS_MAX, 0.0) > ANSWER_SECONDS_MAX
+    pace.create_out(2)
+    assert CreatesUnderWay(MemoryLedger(), pace).hold_others() == 2
+    later = time.monotonic() + ANSWER_SECONDS_MAX
+    assert pace.create_turn(later, 0.0) > ANSWER_SECONDS_MAX
+    assert pace.turn(later, QUERIES_PER_SECOND) == pace.held(later) == 0.0
 
 
-async def _wait_while(creates: CreatesUnderWay, act: Callable[[], None], seconds: float) -> None:
-    """Wait for the answers, doing something in another thread meanwhile."""
-    waiting = asyncio.create_task(creates.answered(seconds))
-    await asyncio.sleep(0)  # it has begun to wait
-    await asyncio.to_thread(act)
-    await waiting
+def test_a_claim_alone_is_no_create_under_way() -> None:
+    """It may wait for its turn, and is not sent any more."""
+    creates = CreatesUnderWay(MemoryLedger(), Pace())
+    creates.claim(CLAIM)
+    assert creates.hold_others() == 0
+
+
+async def _waits(waiting: asyncio.Task[None]) -> bool:
+    """Whether it goes on waiting after a look or two."""
+    await asyncio.sleep(2 * LOOK_SECONDS)
+    return not waiting.done()
 
 
 async def test_answers_are_waited_for_until_the_last_one() -> None:
-    """Not for those that were claimed after: these are held back."""
-    ledger = _Noting()
+    """However many there are."""
+    pace = Pace()
+    pace.create_out(2)
+    waiting = asyncio.create_task(CreatesUnderWay(MemoryLedger(), pace).answered(AN_HOUR))
+    pace.create_out(-1)
+    assert await _waits(waiting)
+    pace.create_out(-1)
+    await asyncio.wait_for(waiting, SECONDS)
+
+
+class _Slow(_Noting):
+    """Performs an act once it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.may = threading.Event(), threading.Event()
+
+    def bought(self, act: Bought) -> None:
+        self.asked.set()
+        assert self.may.wait(SECONDS)
+        super().bought(act)
+
+
+async def test_a_note_that_is_being_written_is_waited_for() -> None:
+    """An answer alone helps nobody."""
+    ledger = _Slow()
     creates = CreatesUnderWay(ledger, Pace())
-    others = [Claim(key, "digest", "me", 0.0, 90.0) for key in ("k2", "later")]
-    _perform(creates, CLAIM, others[0])
-
-    def answer() -> None:
-        _perform(creates, others[1], BOUGHT, Ended("k2", "released", holder="me"))
-
-    await _wait_while(creates, answer, AN_HOUR)
-    assert len(ledger.acts) == 5
-    assert creates.hold_others() == 1  # the later one
+    noting = asyncio.create_task(asyncio.to_thread(creates.bought, BOUGHT))
+    assert await asyncio.to_thread(ledger.asked.wait, SECONDS)
+    waiting = asyncio.create_task(creates.answered(AN_HOUR))
+    assert await _waits(waiting)
+    ledger.may.set()
+    await asyncio.wait_for(waiting, SECONDS)
+    await noting
+    assert ledger.acts == [BOUGHT]
 
 
 async def test_an_answer_that_never_comes_is_waited_for_only_so_long() -> None:
     """And where nothing is under way, not at all."""
-    creates = CreatesUnderWay(MemoryLedger(), Pace())
-    await creates.answered(AN_HOUR)
-    creates.claim(CLAIM)
-    await creates.answered(0.01)
-    assert creates.hold_others() == 1
-    creates.bought(BOUGHT)  # after all, and nobody minds
+    pace = Pace()
+    creates = CreatesUnderWay(MemoryLedger(), pace)
+    await asyncio.wait_for(creates.answered(AN_HOUR), SECONDS)
+    pace.create_out(1)
+    await asyncio.wait_for(creates.answered(0.01), SECONDS)
+    assert pace.creates_out == 1

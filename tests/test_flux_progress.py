@@ -557,6 +557,20 @@ def test_bars_can_be_closed_by_hand(sandbox: Sandbox, terminal: _Terminal) -> No
     assert progress.spent == DEV
 
 
+def test_bars_that_are_closed_for_good_stay_closed(sandbox: Sandbox, terminal: _Terminal) -> None:
+    """Whatever is still told, of this run or another; money is counted all the same."""
+    sandbox.inject(RUNNING_TWICE)
+    progress = _progress(terminal, total=2)
+    jobs: Any = _flux(sandbox).stream("a fox", _config(progress))
+    next(jobs)
+    progress.close(for_good=True)
+    drawn = terminal.getvalue()
+    assert [job.status for job in jobs] == ["pending", "pending", "succeeded"]
+    _flux(sandbox).invoke("a hare", _config(progress))
+    assert terminal.getvalue() == drawn
+    assert progress.spent == 2 * DEV
+
+
 # --- money --------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ import pytest
 from langchain_shortapi_flux import FluxJob, JobTimeout
 from langchain_shortapi_flux.command_line.batch_ledger import Known
 from langchain_shortapi_flux.command_line.line_outcomes import LineOutcomes, Unsettled
-from langchain_shortapi_flux.errors import CreateOutcomeUnknown
+from langchain_shortapi_flux.errors import BudgetExceeded, CreateOutcomeUnknown
 from langchain_shortapi_flux.ledger import Entry
 
 if TYPE_CHECKING:
@@ -67,3 +67,10 @@ def test_a_line_with_an_end_is_counted_as_that_alone(after: Known | None) -> Non
     assert saved.unsettled(after) == failed.unsettled(after) == SETTLED
     unknown.hear({0: "fox1"})
     assert unknown.unsettled(after) == IN_DOUBT
+
+
+def test_a_line_that_did_not_fit_into_the_budget_is_not_bought() -> None:
+    """It is no failure: with a larger one the next run buys it."""
+    outcomes = LineOutcomes(1, NOTHING)
+    outcomes.fail(0, BudgetExceeded("too much"), None)
+    assert outcomes.unsettled(NOTHING) == outcomes.unsettled(None) == UNTOUCHED

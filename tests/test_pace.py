@@ -8,12 +8,12 @@ from email.utils import formatdate
 import pytest
 from crowd import Bucket, Crowd
 from screenplay import Clock, here, perform
-from transcripts import CREATED, RECEIVED_AT, SUCCEEDED, TOO_MANY, said
+from transcripts import CREATED, RECEIVED_AT, SUCCEEDED, TOO_MANY, UNSTABLE, said
 
 from langchain_shortapi_flux import FluxJob, FluxRequest, JobTimeout, RetryLimits
 from langchain_shortapi_flux.flow_steps import Order
 from langchain_shortapi_flux.follow_flow import follow_job
-from langchain_shortapi_flux.job_flow import buy_job
+from langchain_shortapi_flux.job_flow import buy_job, create_job
 from langchain_shortapi_flux.pace import (
     BURST_SECONDS,
     CAP_IN_USE_SECONDS,
@@ -411,3 +411,47 @@ def test_threads_take_different_turns_of_creates() -> None:
     for thread in threads:
         thread.join()
     assert waits.count(0.0) == 1
+
+
+# --- creates held back by whoever leaves --------------------------------------------------------
+
+
+def test_creates_are_held_back_and_queries_are_not() -> None:
+    """Nobody complained, so nothing else goes slower, then or later."""
+    pace, free = Pace(), Pace()
+    pace.hold_creates(1000.0, 60.0)
+    pace.hold_creates(1000.0, 1.0)
+    assert pace.create_turn(1010.0, 0.5) == 50.0
+    assert pace.held(1010.0) == 0.0
+    assert turns(pace, 1010.0, 50) == turns(free, 1010.0, 50)
+    assert pace.create_turn(1060.0, 0.5) == 0.0
+
+
+def test_creates_that_take_turns_are_held_back_as_well() -> None:
+    """After a complaint they have their turns once the hold is over."""
+    pace = Pace()
+    pace.create_refused(1000.0, 1.0, 999.0)
+    pace.hold_creates(1002.0, 60.0)
+    assert pace.create_turn(1010.0, 0.0) == 52.0
+    assert pace.create_turn(1062.0, 0.0) == 0.0
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_a_create_is_out_from_its_turn_until_its_answer(left: bool) -> None:
+    """While it waits to be sent, or again, it is not; nor once it is left."""
+    clock, pace = Clock(), Pace()
+    pace.hold_creates(clock(), 5.0)
+    flow = create_job(ORDER, here(clock, pace=pace))
+    out, step, answer = [], next(flow), None
+    for answer in (None, UNSTABLE, None):
+        out.append((step.act is not None, pace.creates_out))
+        clock.pass_by(step.wait)
+        step = flow.send(answer)
+    assert out == [(False, 0), (True, 1), (False, 0)]
+    assert pace.creates_out == 1
+    if left:
+        flow.close()
+    else:
+        with pytest.raises(StopIteration):
+            flow.send(CREATED)
+    assert pace.creates_out == 0

@@ -107,7 +107,7 @@ def run_batch(
 
     def close_bars() -> None:
         if progress is not None:
-            progress.close()
+            progress.close(for_good=True)  # what still ends would open them anew
 
     async def work() -> None:
         report.found(options.batch, prompts.ignored, before, buy_unknown=options.buy_unknown)
@@ -118,15 +118,15 @@ def run_batch(
     working = work()
     try:
         asyncio.run(working)
-        if ledger is not None and outcomes.jobs:
-            _see_what_is_kept(kept, outcomes, ending, digest_of)
+        if creates is not None and outcomes.jobs:
+            _see_what_is_kept(kept, outcomes, creates, ending, digest_of)
         return ending.told(report.unlisted)
     except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C, SIGTERM, SIGHUP
+        ignore_signals()  # before all else: what is told may need a look at a slow ledger
         close_bars()
         if creates is not None:
             outcomes.hear(kept.by_place(creates.jobs))
-            _see_what_is_kept(kept, outcomes, ending, digest_of)
-        ignore_signals()
+            _see_what_is_kept(kept, outcomes, creates, ending, digest_of)
         return terminal.give_up(ending.interrupted(), EXIT_INTERRUPTED)
     finally:
         working.close()  # interrupted before it began, it would complain that nobody awaited it
@@ -135,12 +135,13 @@ def run_batch(
 def _see_what_is_kept(
     kept: BatchLedger,
     outcomes: LineOutcomes,
+    creates: CreatesUnderWay,
     ending: BatchEnding,
     digest_of: Callable[[int], str],
 ) -> None:
     """Have it told what the ledger did not keep: the next run would know nothing of it."""
     try:
-        lost, known = kept.unkept(outcomes.jobs, digest_of)
+        lost, known = kept.unkept(outcomes.jobs, kept.by_place(creates.holders), digest_of)
     except Exception as error:  # noqa: BLE001 - a database's own errors, of whatever library
         ending.unreadable(type(error).__name__)
     else:

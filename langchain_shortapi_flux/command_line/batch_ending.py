@@ -103,7 +103,8 @@ class BatchEnding:
         """What became of the lines until then."""
         saved, unsettled = self._outcomes.saved, self._outcomes.unsettled(self._after)
         done = f"interrupted: {len(saved):,} of {lines_counted(len(self._lines))} saved"
-        failed = len(self._outcomes.failed) - len(self._outcomes.failures.unknown)
+        failures = self._outcomes.failures
+        failed = len(failures.free) + len(failures.others)
         done += f", {failed} failed" if failed else ""
         if self._in_sandbox:
             return f"{done}; {SANDBOX_ENDED}"
@@ -118,6 +119,8 @@ class BatchEnding:
         if self._lost:
             lost = ", ".join(map(self._named_lost, self._lost))
             return f"{done}; the ledger did not keep {lost}"
+        if not seen:
+            return f"{done}; run the same command again to go on"
         if self._buy_unknown:
             return f"{done}; run it again without --buy-unknown: nothing is bought twice then"
         return f"{done}; run the same command again to go on: nothing is bought twice"

@@ -14,7 +14,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from langchain_shortapi_flux.ledger import Bought, Claim, purchase_key
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from langchain_shortapi_flux.job import FluxRequest
     from langchain_shortapi_flux.ledger import Entry
     from langchain_shortapi_flux.sql_ledger import SqlLedger
+
+_T = TypeVar("_T")
 
 
 def line_keys(requests: Sequence[FluxRequest], model: str) -> list[str]:
@@ -84,18 +86,21 @@ class Known:
         others = {*self.ended, *self.running, *self.being_bought}
         return [place for place in self.entries if place not in others]
 
-    def lost(self, jobs: Mapping[int, str | None]) -> list[int]:
+    def lost(self, jobs: Mapping[int, str | None], holders: Mapping[int, str]) -> list[int]:
         """The lines that are not kept as what they are.
+
+        One that another run has claimed meanwhile is not lost: it is that run's now.
 
         Args:
             jobs: The job of each line, by its place; None where nobody can tell whether there is
                 one.
+            holders: As whose claim each job is known, as far as this run bought it.
         """
         return [
             place
             for place, job_id in jobs.items()
             if (entry := self.entries.get(place)) is None
-            or (job_id is not None and entry.job_id is None)
+            or (job_id is not None and entry.job_id is None and entry.holder == holders.get(place))
         ]
 
     @property
@@ -149,12 +154,15 @@ class BatchLedger:
             self._ledger.close()
         return self.look()
 
-    def by_place(self, jobs: Mapping[str, str | None]) -> dict[int, str | None]:
-        """The jobs of the lines, by their places, from what is known by the ledger's keys."""
-        return {self._places[key]: job for key, job in jobs.items() if key in self._places}
+    def by_place(self, known: Mapping[str, _T]) -> dict[int, _T]:
+        """What is known of the lines, by their places, from what is known by the ledger's keys."""
+        return {self._places[key]: what for key, what in known.items() if key in self._places}
 
     def unkept(
-        self, jobs: Mapping[int, str | None], digest_of: Callable[[int], str]
+        self,
+        jobs: Mapping[int, str | None],
+        holders: Mapping[int, str],
+        digest_of: Callable[[int], str],
     ) -> tuple[list[int], Known]:
         """The lines that the ledger has lost, though it was told again; and what it knows.
 
@@ -162,10 +170,11 @@ class BatchLedger:
 
         Args:
             jobs: As ``Known.lost`` takes them.
+            holders: Likewise.
             digest_of: The hash of what a line asks for, by its place.
         """
         known = self.look_afresh()
-        lost = known.lost(jobs)
+        lost = known.lost(jobs, holders)
         if self._ledger is None or not lost:
             return [], known
         keys = {place: key for key, place in self._places.items()}
@@ -173,9 +182,8 @@ class BatchLedger:
         # what is still lost is seen below.
         with suppress(Exception):
             for place in lost:
-                entry = known.entries.get(place)
-                holder = secrets.token_hex() if entry is None else entry.holder
-                if entry is None:
+                holder = holders.get(place) or secrets.token_hex()
+                if place not in known.entries:
                     # Without a lease: whoever finds a claim that got no further is not to wait.
                     digest = digest_of(place)
                     self._ledger.claim(Claim(keys[place], digest, holder, self._wall(), lease=0.0))
@@ -183,4 +191,4 @@ class BatchLedger:
                 if job_id is not None:
                     self._ledger.bought(Bought(keys[place], holder, job_id))
         known = self.look()
-        return known.lost(jobs), known
+        return known.lost(jobs, holders), known

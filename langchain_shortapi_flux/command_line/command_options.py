@@ -32,8 +32,9 @@ SANDBOX_PREFIX = "sandbox-"
 AT_ONCE = 32
 """How many jobs of a batch are in flight: so many, at most, can a killed run leave in doubt."""
 AT_ONCE_MAX = 10_000
-ANSWER_SECONDS_MAX = 10.0
-"""How long an interrupted batch waits for the answers to creates under way."""
+ANSWER_SECONDS_MAX = 8.0
+"""How long an interrupted batch waits for the answers to creates under way: what stops containers
+kills, unless told otherwise, ten seconds after SIGTERM, and the rest takes a moment as well."""
 WIDTH = 88
 
 _USAGE = """%(prog)s PROMPT [options]

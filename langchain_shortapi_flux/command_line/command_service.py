@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_shortapi_flux.account import KEY_VARIABLES, key_from_environment
-from langchain_shortapi_flux.command_line.command_options import LEDGER_NAME
+from langchain_shortapi_flux.command_line.command_options import AT_ONCE, LEDGER_NAME
 from langchain_shortapi_flux.errors import ConfigurationError, InvalidRequest
 from langchain_shortapi_flux.image_files import require_writable
 from langchain_shortapi_flux.runnable import ShortAPIFlux
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from langchain_shortapi_flux.ledger import Ledger
     from langchain_shortapi_flux.sql_ledger import SqlLedger
+
+SOCKETS: int = ShortAPIFlux.model_fields["max_connections"].default
+"""How many sockets a Runnable has, unless asked otherwise."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,9 @@ def make_flux(options: Namespace, *, in_sandbox: bool) -> ShortAPIFlux:
     if options.timeout is not None:
         fields["timeout"] = options.timeout
     if options.batch is not None:
+        # Each line has a socket: one that waited for it could not be held back on Ctrl-C.
+        at_once = options.max_concurrency or AT_ONCE
+        fields["max_connections"] = max(at_once, SOCKETS)
         fields["on_failed"] = "buy"
         fields["on_unknown"] = "buy" if options.buy_unknown else "raise"
     if in_sandbox:  # which has no address before it starts, and needs none from the environment

@@ -1,7 +1,8 @@
 """Which creates of a batch are under way, and which jobs they came to.
 
-It hears that from what passes to the ledger: each create is claimed there before it is sent, and
-noted there once it is answered. It knows nothing of lines, signals and terminals.
+It hears of the jobs from what passes to the ledger, where each is noted once its create is
+answered; how many creates are out, the pace knows. It knows nothing of lines, signals and
+terminals.
 """
 
 from __future__ import annotations
@@ -9,22 +10,23 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from langchain_shortapi_flux.ledger import Bought, Claim, Ended, Entry, Ledger
     from langchain_shortapi_flux.pace import Pace
 
 HOLD_SECONDS = 60.0
 """How long further creates are held back: longer than anybody waits for those under way."""
+LOOK_SECONDS = 0.05
+"""How often to look whether they are answered."""
 
 
 class CreatesUnderWay:
     """A ledger that passes every act on to another, and remembers what it hears.
-
-    A create that is to be repeated, or waits for its turn among others after HTTP 429, is under
-    way as well: the ledger is told of its end alone.
 
     Args:
         ledger: Who keeps what was bought. What it raises is raised.
@@ -33,57 +35,61 @@ class CreatesUnderWay:
     Attributes:
         jobs: The job that each key was bought as since then; None where nobody can tell whether
             there is one.
+        holders: As whose claim each of them was noted.
     """
 
     def __init__(self, ledger: Ledger, pace: Pace) -> None:
         self.blocking = ledger.blocking
         self.jobs: dict[str, str | None] = {}
+        self.holders: dict[str, str] = {}
         self._ledger = ledger
         self._pace = pace
         self._lock = threading.Lock()
-        self._unanswered: dict[str, Future[None]] = {}
+        self._acts = 0
 
     def claim(self, claim: Claim) -> Entry:
         """See ``Ledger``."""
-        found = self._ledger.claim(claim)
-        if found.holder == claim.holder:
-            with self._lock:
-                self._unanswered.setdefault(claim.key, Future())
-        return found
+        with self._acting():
+            return self._ledger.claim(claim)
 
     def bought(self, act: Bought) -> None:
         """See ``Ledger``."""
-        self.jobs[act.key] = act.job_id
-        try:
+        self.jobs[act.key], self.holders[act.key] = act.job_id, act.holder
+        with self._acting():
             self._ledger.bought(act)
-        finally:
-            self._is_answered(act.key)
 
     def ended(self, act: Ended) -> None:
         """See ``Ledger``."""
         if act.result == "unknown":
             self.jobs[act.key] = None
-        try:
+            if act.holder is not None:
+                self.holders[act.key] = act.holder
+        with self._acting():
             self._ledger.ended(act)
-        finally:
-            self._is_answered(act.key)
 
-    def _is_answered(self, key: str) -> None:
+    @contextmanager
+    def _acting(self) -> Iterator[None]:
         with self._lock:
-            answered = self._unanswered.pop(key, None)
-        if answered is not None:
-            answered.set_result(None)
+            self._acts += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._acts -= 1
 
     def hold_others(self) -> int:
-        """Let no further create go out; gives how many are under way."""
-        # Queries wait as well: a job that is merely followed need not end before the process does.
-        self._pace.slow_down(time.monotonic(), HOLD_SECONDS)
-        with self._lock:
-            return len(self._unanswered)
+        """Let no further create go out; gives how many are under way.
+
+        One that waits, to be repeated or for its turn, is not: it is not sent any more.
+        """
+        self._pace.hold_creates(time.monotonic(), HOLD_SECONDS)
+        return self._pace.creates_out
 
     async def answered(self, seconds: float) -> None:
-        """Wait until all that are under way now are answered and noted, or for so many seconds."""
-        with self._lock:
-            answers = [asyncio.wrap_future(one) for one in self._unanswered.values()]
-        if answers:
-            await asyncio.wait(answers, timeout=seconds)
+        """Wait until no create is under way and nothing being noted, or for so many seconds."""
+        ends = time.monotonic() + seconds
+        while self._pace.creates_out or self._acts:
+            left = ends - time.monotonic()
+            if left <= 0:
+                return
+            await asyncio.sleep(min(LOOK_SECONDS, left))

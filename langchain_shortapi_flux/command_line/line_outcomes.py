@@ -40,6 +40,8 @@ class Failures:
 class Unsettled:
     """What became of the lines of a batch that was broken off, those aside that had ended.
 
+    A line that did not fit into the budget has not ended: a larger one may buy it.
+
     Attributes:
         bought: A job exists, and runs or is not saved.
         in_doubt: A job may exist.
@@ -141,7 +143,7 @@ class LineOutcomes:
         Args:
             after: What the ledger knows of them; None where it cannot be seen.
         """
-        settled = self.saved | (set(self.failed) - set(self.failures.unknown))
+        settled = self.saved | {*self.failures.free, *self.failures.others}
         in_doubt = {place for place, job_id in self.jobs.items() if job_id is None}
         bought = set(self.jobs) - in_doubt
         if after is not None:
