@@ -162,6 +162,8 @@ def look_at_job(job: FluxJob, here: Circumstances) -> JobFlow:
 
 BACKSTOP_FACTOR = 4.0
 """How much longer the waits are while the service is expected to call when the job has ended."""
+QUERY_SECONDS_MAX = 10.0
+"""What one query may take once it is its turn: a reply is small, and another query is free."""
 LAST_LOOK_SECONDS = 1.0
 """How long before the deadline the last query is made, where the schedule would overshoot it."""
 
@@ -231,7 +233,7 @@ def _query(
             held = _Nothing("queries were held back until the deadline", sent=False)
             return held, here.clock()
         sent = here.clock()
-        answer = yield Step(job, 0.0, act.within(here.time_left()), if_left)
+        answer = yield Step(job, 0.0, act.within(here.time_left(), QUERY_SECONDS_MAX), if_left)
     except GeneratorExit:
         _log_left(job)
         raise

@@ -27,9 +27,9 @@ class HttpRequest(NamedTuple):
     exchange: float = math.inf
     """Seconds that it may take once there is room for a socket."""
 
-    def within(self, seconds: float) -> HttpRequest:
-        """The same call, to be done in that time."""
-        return self._replace(time_left=seconds)
+    def within(self, seconds: float, exchange: float = math.inf) -> HttpRequest:
+        """The same call, to be done in that time, and so fast once there is room for a socket."""
+        return self._replace(time_left=seconds, exchange=exchange)
 
 
 class HttpReply(NamedTuple):

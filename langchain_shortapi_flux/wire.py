@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 CREATE_PATH = "/job/create"
 QUERY_PATH = "/job/query"
-QUERY_SECONDS_MAX = 10.0
-"""What one query may take once it is its turn: a reply is small, and another query is free."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +80,7 @@ def create_request(request: FluxRequest, model: str, callback_url: str | None) -
 
 def query_request(job_id: str) -> HttpRequest:
     """The query call. The id is opaque, so it is percent-encoded."""
-    path = f"{QUERY_PATH}?id={quote(job_id, safe='')}"
-    return HttpRequest("GET", path, exchange=QUERY_SECONDS_MAX)
+    return HttpRequest("GET", f"{QUERY_PATH}?id={quote(job_id, safe='')}")
 
 
 def read_create(reply: HttpReply) -> Accepted | Refused | Unusable:

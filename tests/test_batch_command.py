@@ -6,11 +6,9 @@ import errno
 import importlib
 import io
 import json
-import os
 import re
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 from contextlib import closing
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from command_process import started, until
 from taught_delays import teach_that_jobs_end_at_once
 
 from langchain_shortapi_flux import FluxRequest, SqlLedger
@@ -37,7 +36,6 @@ from langchain_shortapi_flux.sandbox import Fault, Sandbox
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PROGRAM = (sys.executable, "-W", "error", "-m", "langchain_shortapi_flux")
 SECONDS = 30
 PRICE = "0.002"  # of a schnell job
 LOST = Fault("create", "drop_after")
@@ -546,9 +544,7 @@ def test_a_pipe_that_is_closed_early_is_no_traceback(with_key: Sandbox) -> None:
     """As ``| head -1`` closes it: the pictures are saved all the same."""
     arguments = _batch("a fox")
     assert main(arguments) == 0  # for a fresh process has learned no delay
-    with subprocess.Popen(
-        [*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as running:
+    with started(arguments) as running:
         assert running.stdout is not None
         running.stdout.close()
         _out, err = running.communicate(timeout=SECONDS)
@@ -557,14 +553,6 @@ def test_a_pipe_that_is_closed_early_is_no_traceback(with_key: Sandbox) -> None:
     assert "Traceback" not in err
     assert "Exception ignored" not in err
     assert len(_pictures()) == 1
-
-
-def _until(there: Callable[[], Any], running: subprocess.Popen[str]) -> None:
-    ends = time.monotonic() + SECONDS
-    while not there():
-        assert running.poll() is None
-        assert time.monotonic() < ends
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
@@ -580,14 +568,7 @@ def test_an_interrupt_says_what_there_is_and_what_to_do(name: str, with_key: San
     )
     arguments = [*_batch("a fox", "a hare", "a bear", "a wolf"), "--max-concurrency", "2"]
     assert main(_batch("a fox", name="fox.txt")) == 0  # the first create
-    with subprocess.Popen(
-        [*PROGRAM, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Where the suite runs in the background, interrupts are ignored, and that is inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-    ) as running:
+    with started(arguments) as running:
         ledger = SqlLedger("sqlite:///out/flux-jobs.db")
 
         def all_there() -> bool:
@@ -597,7 +578,7 @@ def test_an_interrupt_says_what_there_is_and_what_to_do(name: str, with_key: San
         assert running.stdout is not None
         assert running.stdout.readline()  # the fox is saved
         try:
-            _until(all_there, running)
+            until(all_there, running)
             assert running.stderr is not None
             running.send_signal(getattr(signal, name))
             while not running.stderr.readline().startswith("stopping: "):
@@ -767,15 +748,7 @@ def test_a_line_that_only_the_command_knows_of_is_counted_as_what_it_is(
 def test_an_interrupt_in_the_sandbox_says_that_nothing_is_left(tmp_path: Path) -> None:
     """Nobody is sent after jobs that have ended with it."""
     (tmp_path / "p.txt").write_text("a fox\na hare\n", encoding="utf-8")
-    with subprocess.Popen(
-        [*PROGRAM, "--batch", "p.txt", "--sandbox", "-o", "out"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-    ) as running:
+    with started(["--batch", "p.txt", "--sandbox", "-o", "out"], tmp_path) as running:
         assert running.stderr is not None
         assert "using the sandbox" in running.stderr.readline()
         assert running.stderr.readline() == "p.txt: 2 lines\n"

@@ -5,15 +5,13 @@ from __future__ import annotations
 import io
 import re
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from command_process import started, until
 from taught_delays import teach_that_jobs_end_at_once
 
 from langchain_shortapi_flux import SqlLedger
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
 
     from langchain_shortapi_flux.ledger import Entry
 
-PROGRAM = (sys.executable, "-W", "error", "-m", "langchain_shortapi_flux")
 SECONDS = 30
 ANSWERED_AFTER_SECONDS = 2.5
 """Time enough to see that a create was accepted, and to interrupt before its answer."""
@@ -105,33 +102,14 @@ def _run(
         return run_batch(service, prompts, ledger, options, Terminal(), answer_seconds)
 
 
-def _until(there: Callable[[], Any], running: subprocess.Popen[str]) -> None:
-    ends = time.monotonic() + SECONDS
-    while not there():
-        assert running.poll() is None
-        assert time.monotonic() < ends
-        time.sleep(0.01)
-
-
-def _started(arguments: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*PROGRAM, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Where the suite runs in the background, interrupts are ignored, and that is inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-    )
-
-
 @pytest.mark.thorough
 def test_creates_under_way_are_answered_and_nothing_else_is_bought(with_key: Sandbox) -> None:
     """The jobs are in the ledger and run; the next run buys only the lines that are missing."""
     with_key.inject(Fault("create", "hold", seconds=ANSWERED_AFTER_SECONDS, times=2))
     arguments = _batch("a fox", "a hare", "a bear", "a wolf")
-    with _started([*arguments, "--max-concurrency", "2"]) as running:
+    with started([*arguments, "--max-concurrency", "2"]) as running:
         try:
-            _until(lambda: len(with_key.jobs) == 2, running)
+            until(lambda: len(with_key.jobs) == 2, running)
             running.send_signal(signal.SIGINT)
             _out, err = running.communicate(timeout=SECONDS)
         finally:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections import Counter
 from contextlib import closing, contextmanager
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from command_process import started
 from taught_delays import teach_that_jobs_end_at_once
 
 from langchain_shortapi_flux.__main__ import main
@@ -26,12 +25,12 @@ from langchain_shortapi_flux.command_line.command_options import AT_ONCE
 from langchain_shortapi_flux.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
 
 PROMPTS = Path(__file__).parents[2] / "shared" / "prompts" / "parti_prompts.tsv"
 REAL_PROMPTS = 100
 OWN_PROMPTS = [f"a fox and {number} hares" for number in range(8)]
-PROGRAM = (sys.executable, "-W", "error", "-m", "langchain_shortapi_flux")
 SECONDS = 120
 AN_HOUR = 3600.0
 NEVER_ENDS = Fault("create", "job_never_ends")
@@ -123,12 +122,7 @@ class _Command:
 
     @contextmanager
     def _running(self) -> Iterator[subprocess.Popen[str]]:
-        with subprocess.Popen(
-            [*PROGRAM, *self.arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
+        with started(self.arguments) as process:
             try:
                 yield process
             finally:

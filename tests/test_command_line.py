@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+from command_process import PROGRAM, started
 from quick_flux import flux_on
 from taught_delays import teach_that_jobs_end_at_once
 
@@ -28,7 +29,6 @@ from langchain_shortapi_flux.sandbox import Fault, Sandbox
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PROGRAM = (sys.executable, "-W", "error", "-m", "langchain_shortapi_flux")
 SCRIPT = (  # what installers write for the console script
     *(sys.executable, "-W", "error", "-c"),
     "import sys; from langchain_shortapi_flux.__main__ import main; sys.exit(main())",
@@ -369,15 +369,7 @@ def test_timeout_names_the_job(
 def test_interrupt_ends_with_130_and_the_job_id(with_key: Sandbox, tmp_path: Path) -> None:
     """Ctrl-C while waiting: one line, no traceback, and the id of what was paid for."""
     with_key.inject(Fault("create", "job_never_ends"))
-    with subprocess.Popen(
-        [*PROGRAM, "a red fox", "-o", str(tmp_path)],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ,
-        # Where the suite runs in the background, interrupts are ignored, and that is inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-    ) as running:
+    with started(["a red fox", "-o", str(tmp_path)]) as running:
         assert running.stderr is not None
         first = running.stderr.readline()
         running.send_signal(signal.SIGINT)
@@ -392,13 +384,7 @@ def test_interrupt_ends_with_130_and_the_job_id(with_key: Sandbox, tmp_path: Pat
 @pytest.mark.thorough
 def test_interrupt_in_the_sandbox_says_that_the_job_is_gone(tmp_path: Path) -> None:
     """Neither the command nor the package's log may send anybody after a job that has ended."""
-    with subprocess.Popen(
-        [*PROGRAM, "a red fox", "-o", str(tmp_path)],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-    ) as running:
+    with started(["a red fox", "-o", str(tmp_path)]) as running:
         assert running.stderr is not None
         assert "using the sandbox" in running.stderr.readline()
         assert running.stderr.readline().startswith("job ")
