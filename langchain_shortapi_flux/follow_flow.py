@@ -21,7 +21,7 @@ from langchain_shortapi_flux.flow_steps import (
 from langchain_shortapi_flux.http_acts import HttpRequest, Lost
 from langchain_shortapi_flux.job_outcome import ended, queried, timed_out, updated
 from langchain_shortapi_flux.job_record import Record
-from langchain_shortapi_flux.learned_delay import JobKind
+from langchain_shortapi_flux.learned_delay import JobKind, LearnedDelays
 from langchain_shortapi_flux.wire import query_request, read_query
 
 if TYPE_CHECKING:
@@ -53,58 +53,74 @@ def follow_job(
         here = replace(here, timeout=here.patience)
     if here.expected is not None:
         here.expected.job_is(job.job_id)
-    lesson = _Lesson(job, here) if bought_now and here.expected is None else None
+    learned = here.learned if bought_now and here.expected is None and here.poll.learn else None
+    lesson = _Lesson(job, here, learned) if learned is not None else None
     asked_from, failures, retry_after = here.clock(), 0, None
     trouble: str | None = None
     last_look, took, act = False, 0.0, query_request(job.job_id)
-    while True:
-        if failures:
-            wait = here.retry.wait(failures, retry_after, here.dice())
-        elif job.queries == 0 and not bought_now:
-            wait = 0.0
-        else:
-            learned = lesson.first_delay() if lesson is not None else None
-            waited = here.clock() - asked_from
-            wait = here.poll.wait(job.queries, waited, here.dice(), took=took, learned=learned)
-            expected = here.expected
-            if bought_now and expected is not None and expected.told and not expected.called:
-                wait *= BACKSTOP_FACTOR
-        left = here.time_left()
-        if last_look or left <= 0:
-            if job.queries == 0:
-                # Create took all the time there was: who watches still learns what was bought.
-                yield from _shown(job, if_left)
-            raise timed_out(job, here, trouble)
-        if wait >= left:
-            # The deadline comes first: look once more shortly before it, with time for the answer.
-            last_look, wait = True, max(0.0, left - min(LAST_LOOK_SECONDS, left / 2))
-        planned = here.clock() + wait
-        found, sent = yield from _query(act, job, wait, here, if_left)
-        took = here.clock() - sent
-        last_look = last_look and sent >= planned  # a call may have cut the wait short
-        if isinstance(found, Record):
-            failures, trouble = 0, found.oddity
-            job = updated(job, found, here)
-            if here.budget is not None:
-                here.budget.settle(job)
-            if lesson is not None:
-                lesson.take(job, sent - asked_from)
-            if job.status != "pending":
-                # One more step for those who watch; nothing to do but to show it.
-                if job.status == "failed" or not job.images:
-                    yield Step(job, 0.0, None)
-                return ended(job, found)
-        else:
-            job = queried(job, here) if found.sent else job
-            failures, trouble = failures + 1, found.text
-            retry_after = found.retry_after
+    here.pace.follow(1)
+    try:
+        while True:
+            if failures:
+                wait = here.retry.wait(failures, retry_after, here.dice())
+            elif job.queries or bought_now:
+                wait = _gap(job, here, here.clock() - asked_from, took, lesson)
+                if bought_now and _will_be_called(here):
+                    wait *= BACKSTOP_FACTOR
+                wait = here.pace.together(here.clock(), wait)
+            else:
+                wait = 0.0
+            left = here.time_left()
+            if last_look or left <= 0:
+                if job.queries == 0:
+                    # Create took all the time there was: who watches still learns what was bought.
+                    yield from _shown(job, if_left)
+                raise timed_out(job, here, trouble)
+            if wait >= left:
+                # The deadline comes first: look once more shortly before it, with time to answer.
+                last_look, wait = True, max(0.0, left - min(LAST_LOOK_SECONDS, left / 2))
+            planned = here.clock() + wait
+            found, sent = yield from _query(act, job, wait, here, if_left)
+            took = here.clock() - sent
+            last_look = last_look and sent >= planned  # a call may have cut the wait short
+            if isinstance(found, Record):
+                failures, trouble = 0, found.oddity
+                job = updated(job, found, here)
+                if here.budget is not None:
+                    here.budget.settle(job)
+                if lesson is not None:
+                    lesson.take(job, sent - asked_from)
+                if job.status != "pending":
+                    # One more step for those who watch; nothing to do but to show it.
+                    if job.status == "failed" or not job.images:
+                        yield Step(job, 0.0, None)
+                    return ended(job, found)
+            else:
+                job = queried(job, here) if found.sent else job
+                failures, trouble = failures + 1, found.text
+                retry_after = found.retry_after
+    finally:
+        here.pace.follow(-1)
+
+
+def _gap(
+    job: FluxJob, here: Circumstances, waited: float, took: float, lesson: _Lesson | None
+) -> float:
+    """Seconds to wait by the schedule, ``waited`` after create; the last query took ``took``."""
+    first = lesson.first_delay() if lesson is not None and not job.queries else None
+    return here.poll.wait(job.queries, waited, here.dice(), took=took, learned=first)
+
+
+def _will_be_called(here: Circumstances) -> bool:
+    expected = here.expected
+    return expected is not None and expected.told and not expected.called
 
 
 class _Lesson:
     """What one job teaches about the first delay of jobs of its kind."""
 
-    def __init__(self, job: FluxJob, here: Circumstances) -> None:
-        self._learned = here.learned if here.poll.learn else None
+    def __init__(self, job: FluxJob, here: Circumstances, learned: LearnedDelays) -> None:
+        self._learned = learned
         self._started, self._pending_at = here.clock(), 0.0
         request = job.request
         self._kind = JobKind(
@@ -116,13 +132,13 @@ class _Lesson:
 
     def first_delay(self) -> float | None:
         """Seconds from create to the first query, if earlier jobs taught that."""
-        return None if self._learned is None else self._learned.first_delay(self._kind)
+        return self._learned.first_delay(self._kind)
 
     def take(self, job: FluxJob, asked_at: float) -> None:
         """Take note of what a query said that was sent so many seconds after create."""
         if job.status == "pending":
             self._pending_at = asked_at
-        elif job.status == "succeeded" and self._learned is not None:
+        elif job.status == "succeeded":
             self._learned.observe(
                 self._kind, started=self._started, pending_at=self._pending_at, done_at=asked_at
             )

@@ -31,7 +31,7 @@ SPAN_LENGTHS = 4
 """Over so many usual lengths of a job the sample is spread, where many jobs run at a time."""
 JOBS_TO_LEARN = 4
 """Fewer brackets than this teach nothing: the first two may both have been cold starts."""
-EARLIER_BY = 0.83
+EARLIER_BY = 0.84
 """The first query is made at this share of the way that the brackets point to."""
 FOUND_DONE_SHARE_MIN = 0.3
 """A job found done at its first query is not taken to have needed less than this share of it."""

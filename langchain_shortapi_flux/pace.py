@@ -1,7 +1,7 @@
 """How fast one service is asked, by everything in this process: arithmetic under a lock.
 
 It has no clock and does not sleep: what the clock says is passed in, seconds to wait come out. It
-knows nothing of jobs and nothing of HTTP.
+knows nothing of HTTP, and of jobs only how many are followed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,13 @@ CAP_IN_USE_SECONDS = 120.0
 but one whose gaps were set to more than this."""
 BURST_SECONDS = 0.1
 """As many queries as the cap allows in this time may go out at once."""
+TOGETHER_SECONDS = 0.02
+"""Queries of many jobs go out together, at most once in this time. Each on its own would find the
+process asleep and its caches cold, which costs as much as the query."""
+MANY_JOBS = 16
+"""Of more than these are there queries enough for that."""
+TOGETHER_LEAST_SECONDS = 0.2
+"""A shorter wait than this is left as it is."""
 SLOWER_BY = 0.5
 """What is left of the cap each time the service says that it is asked too much."""
 SLOWER_EVERY_SECONDS = 1.0
@@ -58,6 +65,7 @@ class Pace:
     def __init__(self) -> None:
         # Reentrant: garbage collection may close a flow, which then waits no more, anywhere.
         self._lock = threading.RLock()
+        self._followed = 0
         self._creates_waiting = 0
         self._creates_out = 0
         self._creates_held_until = 0.0
@@ -74,6 +82,20 @@ class Pace:
         self._share = 1.0
         self._slowed_at = -SLOWER_EVERY_SECONDS
 
+    def follow(self, by: int) -> None:
+        """So many more jobs are followed, or fewer if negative."""
+        with self._lock:
+            self._followed += by
+
+    def together(self, now: float, wait: float) -> float:
+        """The wait, so changed that it ends when others do: by up to half of ``TOGETHER_SECONDS``.
+
+        The same where few jobs are followed, or the wait is too short to be changed by so much.
+        """
+        if self._followed <= MANY_JOBS or wait < TOGETHER_LEAST_SECONDS:
+            return wait
+        return _when_others_do(now + wait - TOGETHER_SECONDS / 2) - now
+
     def turn(self, now: float, per_second: float, patience: float = math.inf) -> float | None:
         """Take the next turn of a query: how many seconds to wait for it, 0 if it may go now.
 
@@ -89,10 +111,14 @@ class Pace:
             self._cap = per_second if len(self._caps) == 1 else self._lowest_cap(now)
             earliest = max(now, self._held_until)
             begin = max(self._next_query, earliest - BURST_SECONDS)
-            wait = max(begin, earliest) - now
+            gap = 1 / (self._cap * self._share_at(now))
+            go_at = max(begin, earliest)
+            if go_at > now and gap < TOGETHER_SECONDS:
+                go_at = _when_others_do(go_at)
+            wait = go_at - now
             if wait >= patience:
                 return None
-            self._next_query = begin + 1 / (self._cap * self._share_at(now))
+            self._next_query = begin + gap
             return wait
 
     def give_back(self) -> None:
@@ -203,6 +229,10 @@ class Pace:
         if self._share == 1.0:
             return 1.0
         return min(self._share + max(now - self._slowed_at, 0.0) / RECOVERY_SECONDS, 1.0)
+
+
+def _when_others_do(earliest: float) -> float:
+    return math.ceil(earliest / TOGETHER_SECONDS) * TOGETHER_SECONDS
 
 
 @lru_cache(maxsize=SERVICES_KEPT)

@@ -21,8 +21,9 @@ class PollPolicy(BaseModel):
 
     The first query comes after ``first_delay``, or after what was learned from earlier jobs of the
     same kind; every later gap is ``gap_share`` of the time that has passed since create, so that
-    the lag is a constant share of whatever a job takes. The service documents no interval; public
-    clients query every 1 to 4 seconds.
+    the lag is a constant share of whatever a job takes. Early on the gap is longer than that, for
+    the share would be too little: ``gap_min``, and ``gap_rise`` more for each second. The service
+    documents no interval; public clients query every 1 to 4 seconds.
 
     Raises:
         pydantic.ValidationError: A field is unknown or out of range.
@@ -36,10 +37,13 @@ class PollPolicy(BaseModel):
     learn: bool = True
     """Whether the first delay is learned from earlier jobs of the same base URL, model, mode and
     number of pictures. The later gaps are never learned."""
-    gap_share: Share = 0.085
+    gap_share: Share = 0.0875
     """Later gaps, as a share of the seconds elapsed since create."""
-    gap_min: Seconds = 0.38
-    """No gap is shorter than this many seconds."""
+    gap_min: Seconds = 0.29
+    """No gap is shorter than this many seconds (before jitter)."""
+    gap_rise: Share = 0.0245
+    """By so many seconds the shortest gap grows with each second since create, until
+    ``gap_share`` of them is longer."""
     gap_max: Seconds = 10.0
     """No gap is longer than this many seconds (before jitter)."""
     jitter: Share = 0.05
@@ -53,6 +57,7 @@ class PollPolicy(BaseModel):
             learn=False,
             gap_share=0.0,
             gap_min=seconds,
+            gap_rise=0.0,
             gap_max=seconds,
             jitter=0.0,
         )
@@ -84,7 +89,8 @@ class PollPolicy(BaseModel):
             if self.learn and learned is not None:
                 plain = max(learned, min(self.first_delay, self.gap_min))
             return _jittered(plain, self.jitter, dice)
-        plain = min(max(self.gap_share * elapsed, self.gap_min), max(self.gap_max, self.gap_min))
+        plain = max(self.gap_share * elapsed, self.gap_min + self.gap_rise * elapsed)
+        plain = min(plain, max(self.gap_max, self.gap_min))
         gap = _jittered(plain, self.jitter, dice)
         return max(gap - took, gap * PAUSE_SHARE)
 

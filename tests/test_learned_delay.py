@@ -66,30 +66,30 @@ def at_once(*ends: tuple[float, float]) -> list[Bracket]:
     [
         pytest.param([], None, id="nothing"),
         pytest.param(spaced((4.0, 4.4), (4.0, 4.4), (4.0, 4.4)), None, id="too few"),
-        pytest.param(spaced(*[(4.0, 4.4)] * 4), 3.32, id="a narrow kind: 0.83 of what was certain"),
+        pytest.param(spaced(*[(4.0, 4.4)] * 4), 3.36, id="a narrow kind: 0.84 of what was certain"),
         pytest.param(
             spaced((2.0, 2.4), (4.0, 4.4), (4.0, 4.4), (9.0, 9.9)),
-            0.83 * 3.0,
+            0.84 * 3.0,
             id="halfway between the quickest and the median",
         ),
         pytest.param(
-            spaced(COLD, COLD, (4.0, 4.4), (4.0, 4.4)), 3.32, id="two cold starts in four"
+            spaced(COLD, COLD, (4.0, 4.4), (4.0, 4.4)), 3.36, id="two cold starts in four"
         ),
         pytest.param(
-            spaced(*[(4.0, 4.4)] * 9, COLD, (4.0, 4.4)), 3.32, id="a cold start moves nothing"
+            spaced(*[(4.0, 4.4)] * 9, COLD, (4.0, 4.4)), 3.36, id="a cold start moves nothing"
         ),
         pytest.param(
             spaced((0.0, 4.0), *[(4.0, 4.4)] * 9),
-            0.83 * (0.9 * 4.0 + 4.0) / 2,
+            0.84 * (0.9 * 4.0 + 4.0) / 2,
             id="one of ten was found done at first: it may have been a little shorter",
         ),
         pytest.param(
             spaced(LATE, (4.0, 4.4), LATE, (4.0, 4.4)),
-            3.32,
+            3.36,
             id="a first query that came far too late is not a slow job",
         ),
         pytest.param(
-            at_once(*[LATE] * 40), 0.83 * 3.0, id="all of many at once found done: 0.3 of that"
+            at_once(*[LATE] * 40), 0.84 * 3.0, id="all of many at once found done: 0.3 of that"
         ),
         pytest.param(spaced(LATE, LATE), 6.0, id="one fall, and two jobs suffice"),
         pytest.param(
@@ -98,7 +98,7 @@ def at_once(*ends: tuple[float, float]) -> list[Bracket]:
             id="the second fall, whatever earlier ones say",
         ),
         pytest.param(spaced(*[LATE] * 12), 10 * 0.6**3, id="three falls at most"),
-        pytest.param(spaced(LATE, LATE, (4.0, 4.4), (4.0, 4.4)), 3.32, id="a job ends the fall"),
+        pytest.param(spaced(LATE, LATE, (4.0, 4.4), (4.0, 4.4)), 3.36, id="a job ends the fall"),
         pytest.param(spaced(LATE, (4.0, 4.4), LATE), None, id="one is no row"),
         pytest.param(
             [Bracket(0.0, *LATE), Bracket(9.9, *LATE)],
@@ -168,13 +168,10 @@ class OneByOne:
     ],
 )
 def test_the_defaults_reach_their_goals_on_paper(row: Row, round_trip: float) -> None:
-    """One set of defaults for every row; with 150 ms round trips, 1 s jobs are seen a bit later."""
+    """One set of defaults for every row, on loopback and with round trips of 150 ms."""
     polled = simulate(PollPolicy(), row, round_trip)
-    lag_goal = row.lag_goal
-    if round_trip and row.name.startswith("1 +- 0.3"):
-        lag_goal += round_trip / 2
     assert sum(one.queries for one in polled) / len(polled) <= row.queries_goal
-    assert share([one.lag for one in polled], 0.95) <= lag_goal
+    assert share([one.lag for one in polled], 0.95) <= row.lag_goal
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -260,7 +257,7 @@ def fed(*brackets: Bracket, kind: JobKind = KIND) -> LearnedDelays:
 def test_nothing_is_learned_of_other_kinds() -> None:
     """Four pictures take longer than one, ``dev`` longer than ``schnell``."""
     learned = fed(*spaced(*[(4.0, 4.4)] * 8))
-    assert learned.first_delay(KIND) == pytest.approx(3.32)
+    assert learned.first_delay(KIND) == pytest.approx(3.36)
     for change in ({"num_images": 4}, {"performance": "schnell"}, {"model": "x"}, {"base_url": ""}):
         assert learned.first_delay(KIND._replace(**change)) is None
 
@@ -276,7 +273,7 @@ def test_of_jobs_that_all_seem_to_start_at_once_the_quick_ones_count() -> None:
     """A clock with coarse steps must not make it err towards the late side."""
     quick, slow = [(3.0, 3.4)] * BRACKETS_KEPT, [(9.0, 9.9)] * BRACKETS_KEPT
     learned = fed(*[Bracket(7.0, *end) for end in (*quick, *slow)])
-    assert learned.first_delay(KIND) == pytest.approx(0.83 * 3.0)
+    assert learned.first_delay(KIND) == pytest.approx(0.84 * 3.0)
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from email.utils import formatdate
+from itertools import pairwise
 
 import pytest
 from crowd import Bucket, Crowd
 from screenplay import Clock, here, perform
-from transcripts import CREATED, RECEIVED_AT, SUCCEEDED, TOO_MANY, UNSTABLE, said
+from transcripts import CREATED, RECEIVED_AT, RUNNING, SUCCEEDED, TOO_MANY, UNSTABLE, said
 
 from langchain_shortapi_flux import FluxJob, FluxRequest, JobTimeout, RetryLimits
 from langchain_shortapi_flux.flow_steps import Order
@@ -19,8 +20,10 @@ from langchain_shortapi_flux.pace import (
     CAP_IN_USE_SECONDS,
     CAPS_KEPT,
     CREATES_PER_SECOND_MIN,
+    MANY_JOBS,
     RECOVERY_SECONDS,
     SLOWEST_SHARE,
+    TOGETHER_SECONDS,
     Pace,
     pace_of,
 )
@@ -235,6 +238,89 @@ def test_a_job_that_is_left_gives_its_turn_back() -> None:
     pace.give_back()
     flow.close()
     assert pace.turn(clock(), 1.0) == pytest.approx((before or 0.0) - 1.0)
+
+
+# --- together -----------------------------------------------------------------------------------
+
+
+def in_ticks(moment: float) -> float:
+    """How many times ``TOGETHER_SECONDS`` a moment is."""
+    return moment / TOGETHER_SECONDS
+
+
+def test_waits_of_many_jobs_end_together() -> None:
+    """Each is moved by half a tick at most, and on the whole by nothing."""
+    pace, plain = Pace(), [1.0 + number * 0.00317 for number in range(1000)]
+    pace.follow(MANY_JOBS + 1)
+    moved = [pace.together(1000.0, wait) for wait in plain]
+    for wait, before in zip(moved, plain, strict=True):
+        assert abs(wait - before) <= TOGETHER_SECONDS / 2 + 1e-9
+        assert in_ticks(1000.0 + wait) == pytest.approx(round(in_ticks(1000.0 + wait)), abs=1e-6)
+    assert sum(moved) == pytest.approx(sum(plain), rel=1e-4)
+
+
+@pytest.mark.parametrize("jobs", [0, 1, MANY_JOBS])
+def test_waits_of_a_few_jobs_stay_as_they_are(jobs: int) -> None:
+    """There is nothing to be gained."""
+    pace = Pace()
+    pace.follow(jobs)
+    assert pace.together(1000.0, 1.2345) == 1.2345
+
+
+def test_short_waits_stay_as_they_are() -> None:
+    """A user who wants a query every 0.05 s gets it."""
+    pace = Pace()
+    pace.follow(MANY_JOBS + 1)
+    assert pace.together(1000.0, 0.05) == 0.05
+
+
+def test_turns_at_a_high_cap_come_together() -> None:
+    """At 1,000 a second twenty go at a time, and none before it may."""
+    when = turns(Pace(), 1000.0, 1100, 1000.0)
+    later = [at for at in when if at > 1000.0]
+    assert len(later) == pytest.approx(1000, abs=2)
+    assert len(set(later)) == pytest.approx(1 / TOGETHER_SECONDS, abs=1)
+    for number, at in enumerate(later):
+        assert 1000.0 + number / 1000 <= at <= 1000.0 + (number + 2) / 1000 + TOGETHER_SECONDS
+
+
+def test_turns_at_a_low_cap_come_one_by_one() -> None:
+    """Less than one in a tick: to wait for another would be a wait for nothing."""
+    when = turns(Pace(), 1000.003, 20, 10.0)
+    assert [later - before for before, later in pairwise(when[2:])] == pytest.approx([0.1] * 17)
+
+
+@pytest.mark.parametrize("end", ["its end", "an error", "being left", "no first step"])
+def test_a_job_counts_as_followed_only_while_it_is(end: str) -> None:
+    """However it ends, or the process would believe in a crowd for ever."""
+    clock, pace = Clock(), Pace()
+    others = [follow_job(JOB, here(clock, pace=pace)) for _ in range(MANY_JOBS)]
+    for other in others:
+        next(other)
+    last = follow_job(JOB, here(clock, pace=pace, timeout=0.0 if end == "an error" else 9.0))
+    if end != "no first step":
+        next(last)
+        assert pace.together(clock(), 1.2345) != 1.2345
+    if end == "its end":
+        assert perform(last, [RUNNING, SUCCEEDED], clock).job is not None
+    elif end == "an error":
+        with pytest.raises(JobTimeout):
+            last.send(None)
+    last.close()
+    assert pace.together(clock(), 1.2345) == 1.2345
+    for other in others:
+        other.close()
+
+
+def test_many_jobs_wake_together() -> None:
+    """The flow itself asks for it: forty jobs, begun at forty moments, wake at few."""
+    clock, pace = Clock(), Pace()
+    woken = []
+    for _ in range(MANY_JOBS + 40):
+        step = next(follow := follow_job(JOB, here(clock, pace=pace)))
+        woken.append((follow, clock() + step.wait))
+        clock.pass_by(0.001)
+    assert len({round(at, 6) for _, at in woken[MANY_JOBS:]}) <= 4
 
 
 # --- creates after a complaint --------------------------------------------------------------------

@@ -20,10 +20,12 @@ MIDDLE = 0.5
     [
         (0, 0.0, 2.5),  # first_delay
         (0, 50.0, 2.5),  # still the first, however long create took
-        (1, 2.5, 0.38),  # the share would be 0.21: gap_min
-        (2, 8.0, 0.68),  # a share of what has passed
-        (9, 60.0, 5.1),
-        (40, 500.0, 10.0),  # the share would be 42: gap_max
+        (1, 0.0, 0.29),  # gap_min
+        (1, 2.0, 0.339),  # and gap_rise for each second, while the share is less: 0.175
+        (2, 4.0, 0.388),
+        (2, 8.0, 0.7),  # a share of what has passed
+        (9, 60.0, 5.25),
+        (40, 500.0, 10.0),  # the share would be 44: gap_max
     ],
 )
 def test_gaps_are_a_share_of_the_time_elapsed(queries: int, elapsed: float, seconds: float) -> None:
@@ -51,7 +53,7 @@ def test_poll_jitter_goes_both_ways(dice: float, seconds: float) -> None:
 )
 def test_a_gap_runs_from_sending_to_sending(took: float, seconds: float) -> None:
     """A slow round trip must not be waited twice."""
-    policy = PollPolicy(gap_min=2.0, jitter=0.0)
+    policy = PollPolicy(gap_min=2.0, gap_rise=0.0, jitter=0.0)
     assert policy.wait(1, 5.0, MIDDLE, took=took) == pytest.approx(seconds)
     assert PollPolicy.fixed(2.0).wait(1, 5.0, MIDDLE, took=took) == pytest.approx(seconds)
 
@@ -62,7 +64,7 @@ def test_a_gap_runs_from_sending_to_sending(took: float, seconds: float) -> None
         (PollPolicy(jitter=0.0), None, 2.5),  # nothing known yet
         (PollPolicy(jitter=0.0), 3.3, 3.3),
         (PollPolicy(jitter=0.0), 40.0, 40.0),
-        (PollPolicy(jitter=0.0), 0.01, 0.38),  # never earlier than any later gap
+        (PollPolicy(jitter=0.0), 0.01, 0.29),  # never earlier than any later gap
         (PollPolicy(first_delay=0.0, jitter=0.0), 0.01, 0.01),  # unless that was asked for
         (PollPolicy(first_delay=1.0, gap_min=30.0, jitter=0.0), 5.0, 5.0),
         (PollPolicy(first_delay=4.0, jitter=0.0), 3.3, 3.3),  # a start, not a promise

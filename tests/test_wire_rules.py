@@ -332,7 +332,7 @@ def test_rule_12_the_type_of_a_file_is_in_its_first_bytes(sandbox: Sandbox, tmp_
 def test_rule_13_waiting_is_bounded_and_trouble_is_waited_out(driver: str) -> None:
     """A total of 300 s; free queries are repeated after whatever may pass."""
     assert ShortAPIFlux(api_key=KEY).timeout == 300.0
-    assert PollPolicy().gap_min >= 0.38
+    assert PollPolicy().gap_min >= 0.29
     with ReplyServer(CREATED) as server:
         assert call(driver, server).flux.max_connections == 64
     trouble = (BROKE_OFF, page(503), TOO_MANY, UNSTABLE, CUT, raw(b"<html>"), raw(b""))

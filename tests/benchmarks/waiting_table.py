@@ -1,7 +1,8 @@
 """Queries per job and lag of the default schedule, beside fixed 0.5 s and fixed 3 s. Simulated.
 
 Run: ``python tests/benchmarks/waiting_table.py [SEEN]``. No sockets and no sleeping: the package's
-own ``PollPolicy`` and ``LearnedDelays`` are asked when to query jobs that end when the dice say so.
+own ``PollPolicy``, ``LearnedDelays`` and ``Pace`` are asked when to query jobs that end when the
+dice say so.
 
 The lag runs from the end of a job to the moment when the reply that says so is in our hands. A
 query sees the job as it is half a round trip after it was sent, and create is accepted half a round
@@ -14,10 +15,12 @@ import math
 import random
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from langchain_shortapi_flux import PollPolicy
 from langchain_shortapi_flux.learned_delay import JobKind, LearnedDelays
+from langchain_shortapi_flux.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -107,15 +110,21 @@ def poll(
     round_trip: float,
     dice: random.Random,
     learned: float | None,
+    together: Callable[[float, float], float] = lambda _now, wait: wait,
 ) -> Polled:
-    """Follow one job to its end."""
+    """Follow one job to its end; ``together``: what company makes of a wait, begun so late."""
     queries, now, took, pending_at = 0, 0.0, 0.0, 0.0
     while True:
-        sent = now + policy.wait(queries, now, dice.random(), took=took, learned=learned)
+        wait = policy.wait(queries, now, dice.random(), took=took, learned=learned)
+        sent = now + together(now, wait)
         queries, now, took = queries + 1, sent + round_trip, round_trip
         if sent + round_trip >= job_seconds:
             return Polled(queries, sent + 1.5 * round_trip - job_seconds, pending_at, sent)
         pending_at = sent
+
+
+def _in_company(pace: Pace, started: float, now: float, wait: float) -> float:
+    return pace.together(started + now, wait)
 
 
 class Run:
@@ -136,11 +145,20 @@ class Run:
     def wave(self, jobs: int) -> list[Polled]:
         """Start so many jobs at once, and learn from them in the order in which they end."""
         delay = self.first_delay
+        pace = Pace()
+        pace.follow(jobs)
         polled: list[tuple[float, Polled]] = []
         for _ in range(jobs):
             self._now += BETWEEN_CREATES_SECONDS
             seconds = self.row.seconds(self._dice)
-            one = poll(self._policy, seconds, self._round_trip, self._dice, delay)
+            one = poll(
+                self._policy,
+                seconds,
+                self._round_trip,
+                self._dice,
+                delay,
+                partial(_in_company, pace, self._now),
+            )
             polled.append((self._now, one))
         for started, one in sorted(polled, key=lambda pair: pair[1].done_at):
             self._learned.observe(
