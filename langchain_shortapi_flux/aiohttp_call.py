@@ -23,7 +23,7 @@ from langchain_shortapi_flux.http_acts import HttpReply, HttpRequest, Lost
 from langchain_shortapi_flux.loop_session import contact_of_request
 
 if TYPE_CHECKING:
-    from langchain_shortapi_flux.loop_session import Contact, SharedSession
+    from langchain_shortapi_flux.loop_session import Contact, LoopSession
 
 
 @lru_cache(maxsize=4)  # nearly every query has the same time
@@ -36,7 +36,7 @@ def _limits(time_left: float) -> aiohttp.ClientTimeout:
 
 
 async def perform(
-    act: HttpRequest, session: SharedSession, connection: Connection, contact: Contact
+    act: HttpRequest, session: LoopSession, connection: Connection, contact: Contact
 ) -> HttpReply | Lost:
     """Make one call and give its reply, or say that none came and whether anything was sent.
 
@@ -44,13 +44,13 @@ async def perform(
     """
     contact_of_request.set(contact)
     try:
-        time_left = await session.take_turn(act.time_left)
+        time_left = await session.turns.take(act.time_left)
         try:
             return await _exchange(
                 act, session.http, connection, contact, min(time_left, act.exchange)
             )
         finally:
-            session.turns.release()
+            session.turns.give_back()
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         return Lost(sent=contact.made, reason=why_lost(error))
 

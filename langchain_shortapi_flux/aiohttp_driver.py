@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from langchain_shortapi_flux.aiohttp_call import perform
 from langchain_shortapi_flux.flow_steps import leave
 from langchain_shortapi_flux.http_acts import HttpRequest
-from langchain_shortapi_flux.loop_session import Contact, LoopSession
+from langchain_shortapi_flux.loop_session import Contact, loop_session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -30,11 +30,11 @@ async def run(
     answer: Answer | None = None
     step: Step | None = None
     contact: Contact | None = None
-    async with LoopSession(connection) as session:
+    async with loop_session(connection) as session:
         try:
             while True:
                 try:
-                    step, answer = flow.send(answer), None
+                    step, answer, contact = flow.send(answer), None, None
                 except Exception:
                     step = None
                     raise

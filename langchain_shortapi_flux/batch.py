@@ -12,8 +12,6 @@ from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext,
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from langchain_core.runnables.config import get_config_list
-
 from langchain_shortapi_flux.errors import Charge, ShortAPIError
 from langchain_shortapi_flux.flux_jobs import FluxJobs
 from langchain_shortapi_flux.loop_thread import iterate_in_loop_thread, run_in_loop_thread
@@ -114,7 +112,7 @@ class Batch:
 
     Args:
         inputs: One for each job.
-        config: One for all, or one for each. Its ``max_concurrency`` bounds how many jobs are in
+        configs: One for each. The first one's ``max_concurrency`` bounds how many jobs are in
             flight at a time; a job's own ``timeout`` begins when its turn comes.
         buy: How one is bought.
     """
@@ -122,11 +120,11 @@ class Batch:
     def __init__(
         self,
         inputs: Sequence[FluxInput],
-        config: RunnableConfig | Sequence[RunnableConfig] | None,
+        configs: Sequence[RunnableConfig],
         buy: Buy,
     ) -> None:
         self._inputs = inputs
-        self._configs = get_config_list(config, len(inputs))
+        self._configs = configs
         self._buy = buy
         at_once = self._configs[0].get("max_concurrency") if inputs else None
         self._gate: AbstractAsyncContextManager[Any] = (
@@ -134,6 +132,7 @@ class Batch:
         )
         self._size = BatchSize(len(inputs))
         self._seen: dict[int, FluxJob] = {}
+        self._note = self._seen.__setitem__  # one for all: it is held for each job
         self._outcomes: dict[int, FluxJob | Exception] = {}
 
     async def run(self, *, return_exceptions: bool) -> FluxJobs:
@@ -212,7 +211,7 @@ class Batch:
         )
 
     async def _settle(self, index: int, settled: asyncio.Queue[int]) -> None:
-        see = partial(self._seen.__setitem__, index)
+        see = partial(self._note, index)
         current_batch.set(self._size)  # in the context of this job's own task
         try:
             async with self._gate:

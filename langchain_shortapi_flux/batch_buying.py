@@ -12,7 +12,11 @@ from functools import cache
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.runnables.config import (
+    ensure_config,
+    get_config_list,
+    var_child_runnable_config,
+)
 
 from langchain_shortapi_flux.batch import Batch
 from langchain_shortapi_flux.job_running import abuy_to_the_end
@@ -60,7 +64,16 @@ def batch_of(
         var_child_runnable_config.set(config)
         return abuy_to_the_end(flux, input, options, see, connect, heard=False)
 
-    return Batch(inputs, config, buy_one)
+    return Batch(inputs, _configs(config, len(inputs), heard=heard), buy_one)
+
+
+def _configs(
+    config: RunnableConfig | Sequence[RunnableConfig] | None, count: int, *, heard: bool
+) -> list[RunnableConfig]:
+    """One for each, as LangChain has it; but the same one for all, where nobody can tell."""
+    if heard or isinstance(config, Sequence) or (config or {}).get("run_id") is not None:
+        return get_config_list(config, count)
+    return [ensure_config(config)] * count
 
 
 def _buy_heard(

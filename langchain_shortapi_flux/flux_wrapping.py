@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable
+from langchain_core.runnables.config import get_config_list
 from langchain_core.runnables.fallbacks import RunnableWithFallbacks
 from langchain_core.runnables.retry import RunnableRetry
 from typing_extensions import override
@@ -91,4 +92,4 @@ def _batch(
         see(job)
         return job
 
-    return Batch(inputs, config, buy)
+    return Batch(inputs, get_config_list(config, len(inputs)), buy)

@@ -9,7 +9,7 @@ import asyncio
 import math
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -20,8 +20,10 @@ from langchain_shortapi_flux.connection import (
     Connection,
     ssl_context,
 )
+from langchain_shortapi_flux.socket_turns import SocketTurns
 
 if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection as OpenConnection
     from aiohttp.tracing import Trace
 
@@ -51,7 +53,7 @@ contact_of_request: ContextVar[Contact | None] = ContextVar("contact", default=N
 class _Connector(aiohttp.TCPConnector):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._used_by: WeakKeyDictionary[asyncio.Protocol, Contact] = WeakKeyDictionary()
+        self._used_by: dict[ResponseHandler, Contact] = {}
 
     async def connect(
         self,
@@ -71,8 +73,15 @@ class _Connector(aiohttp.TCPConnector):
                 given = await super().connect(req, traces, timeout)
             if given.protocol is not None:
                 self._used_by[given.protocol] = contact
+                if len(self._used_by) > 2 * self.limit:
+                    self._forget_closed()
             contact.made = True
         return given
+
+    def _forget_closed(self) -> None:
+        # Not by weak references: to look one up would cost more than all else here.
+        open_ones = [used for used in self._used_by.items() if used[0].is_connected()]
+        self._used_by = dict(open_ones)
 
     def _is_unfit(self, given: OpenConnection, contact: Contact) -> bool:
         before = self._used_by.get(given.protocol) if given.protocol is not None else None
@@ -84,69 +93,44 @@ class _Connector(aiohttp.TCPConnector):
         return not contact.repeatable and idle > IDLE_SECONDS_FOR_CREATE
 
 
-@dataclass
-class SharedSession:
-    """What the jobs of one loop share: aiohttp's session, and turns at its sockets.
+class LoopSession:
+    """What the jobs of one event loop share, as long as any of them is inside: ``async with``.
 
     Attributes:
-        http: aiohttp's session.
-        turns: As many as there may be sockets.
-        jobs: How many jobs share it.
+        http: aiohttp's session; closed when the last job has left.
+        turns: As many as there may be sockets. aiohttp would wait for one as well, but with a whole
+            request built up for each who waits.
     """
 
-    http: aiohttp.ClientSession
-    turns: asyncio.Semaphore
-    jobs: int = 0
+    def __init__(self, connection: Connection, of_this_loop: dict[Connection, LoopSession]) -> None:
+        self.http = _open(connection)
+        self.turns = SocketTurns(connection.max_connections)
+        self._connection, self._of_this_loop = connection, of_this_loop
+        self._jobs = 0
 
-    async def take_turn(self, time_left: float) -> float:
-        """Wait until there may be a socket for one call; gives the seconds that are left of those.
+    async def __aenter__(self) -> Self:
+        self._jobs += 1
+        return self
 
-        aiohttp would wait as well, but with a whole request built up for each who waits. Whoever
-        has had a turn gives it back: ``turns.release()``.
-
-        Raises:
-            TimeoutError: None are left.
-        """
-        if not self.turns.locked():
-            await self.turns.acquire()
-            return time_left
-        clock = asyncio.get_running_loop().time
-        asked = clock()
-        async with asyncio.timeout(time_left):
-            await self.turns.acquire()
-        return time_left - (clock() - asked)
+    async def __aexit__(self, *_: object) -> None:
+        self._jobs -= 1
+        if self._jobs == 0:
+            del self._of_this_loop[self._connection]
+            self.turns.close()
+            await self.http.close()
 
 
-_sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Connection, SharedSession]] = (
+_sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Connection, LoopSession]] = (
     WeakKeyDictionary()
 )
 
 
-class LoopSession:
-    """The loop's session for this connection: made for its first job, closed after its last.
-
-    A class, for a generator more for each of thousands of jobs is felt.
-    """
-
-    __slots__ = ("_connection", "_of_this_loop", "_shared")
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    async def __aenter__(self) -> SharedSession:
-        self._of_this_loop = _sessions.setdefault(asyncio.get_running_loop(), {})
-        if self._connection not in self._of_this_loop:
-            turns = asyncio.Semaphore(self._connection.max_connections)
-            self._of_this_loop[self._connection] = SharedSession(_open(self._connection), turns)
-        self._shared = self._of_this_loop[self._connection]
-        self._shared.jobs += 1
-        return self._shared
-
-    async def __aexit__(self, *_: object) -> None:
-        self._shared.jobs -= 1
-        if self._shared.jobs == 0:
-            del self._of_this_loop[self._connection]
-            await self._shared.http.close()
+def loop_session(connection: Connection) -> LoopSession:
+    """The running loop's session for this connection. To be entered at once."""
+    of_this_loop = _sessions.setdefault(asyncio.get_running_loop(), {})
+    if connection not in of_this_loop:
+        of_this_loop[connection] = LoopSession(connection, of_this_loop)
+    return of_this_loop[connection]
 
 
 def _open(connection: Connection) -> aiohttp.ClientSession:

@@ -56,7 +56,7 @@ from langchain_shortapi_flux.connection import IDLE_SECONDS_FOR_CREATE, USER_AGE
 from langchain_shortapi_flux.flow_steps import JobFlow, Order, Step
 from langchain_shortapi_flux.job_flow import buy_job
 from langchain_shortapi_flux.ledger import Bought, Claim, MemoryLedger
-from langchain_shortapi_flux.loop_session import LoopSession, _sessions
+from langchain_shortapi_flux.loop_session import _sessions, loop_session
 from langchain_shortapi_flux.sandbox import Fault, Sandbox
 from langchain_shortapi_flux.surroundings import Surroundings
 
@@ -609,12 +609,23 @@ async def test_what_was_said_out_of_turn_answers_no_later_request() -> None:
     twice = Pieces((as_bytes(RUNNING), as_bytes(SUCCEEDED), b""), gap=0.2)
     with ReplyServer(twice, RUNNING) as server:
         flux = caller("aiohttp", server).flux
-        async with LoopSession(flux.connection()):
+        async with loop_session(flux.connection()):
             await flux.aquery("one")
             await asyncio.sleep(0.3)
             other = await flux.aquery("other")
         assert other.status == "pending"
         assert [asked.connection for asked in server.asked] == [1, 2]
+
+
+async def test_what_is_known_of_connections_does_not_outgrow_them() -> None:
+    """A service that closes each one must not fill the memory of a loop that runs for days."""
+    with ReplyServer(*[Pieces((as_bytes(RUNNING),))] * 12) as server:
+        flux = caller("aiohttp", server, max_connections=2).flux
+        async with loop_session(flux.connection()) as session:
+            for _ in range(12):
+                await flux.aquery("one")
+            assert len(vars(session.http.connector)["_used_by"]) <= 2 * 2 + 1
+        assert len({asked.connection for asked in server.asked}) == 12
 
 
 async def test_a_job_is_logged_that_is_left_while_its_session_closes(
@@ -641,7 +652,7 @@ async def test_a_job_is_logged_that_is_left_while_its_session_closes(
 
 
 async def _hold_session(flux: ShortAPIFlux) -> None:
-    async with LoopSession(flux.connection()):
+    async with loop_session(flux.connection()):
         await asyncio.Event().wait()
 
 
@@ -660,7 +671,6 @@ async def test_jobs_on_one_loop_share_a_session_that_the_last_one_closes(
     await asyncio.sleep(0.05)
     shared = list(_sessions[asyncio.get_running_loop()].values())
     assert len(shared) == 1
-    assert shared[0].jobs == 5
     session = shared[0].http
     assert not session.closed
     await asyncio.gather(*tasks)

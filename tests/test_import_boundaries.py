@@ -62,6 +62,7 @@ ORDER = [
         "connection",
         "surroundings",
         "socket_contact",
+        "socket_turns",
         "loop_session",
         "requests_call",
         "requests_driver",

@@ -1,0 +1,162 @@
+"""Turns at sockets: in order, no more than there are, no longer than asked, none lost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from contextlib import suppress
+
+import pytest
+
+from langchain_shortapi_flux.socket_turns import SocketTurns
+
+LONG = 60.0
+
+
+async def settle() -> None:
+    """Let everything run that can."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def waiting(
+    turns: SocketTurns, count: int, seconds: float = LONG
+) -> list[asyncio.Task[float]]:
+    """So many who wait, in this order."""
+    tasks = [asyncio.create_task(turns.take(seconds)) for _ in range(count)]
+    await settle()
+    return tasks
+
+
+def done(tasks: list[asyncio.Task[float]]) -> list[bool]:
+    """Which of them wait no more."""
+    return [task.done() for task in tasks]
+
+
+async def test_as_many_as_there_are_sockets_have_a_turn_at_once() -> None:
+    """And nothing of their time is gone."""
+    turns = SocketTurns(2)
+    tasks = await waiting(turns, 3)
+    assert done(tasks) == [True, True, False]
+    assert await tasks[0] == await tasks[1] == LONG
+    turns.give_back()
+    assert 0 < await tasks[2] < LONG
+    turns.close()
+
+
+async def test_turns_are_had_in_the_order_in_which_they_were_asked_for() -> None:
+    """Who comes later does not come first, also where a turn is free for a moment."""
+    turns = SocketTurns(1)
+    await turns.take(LONG)
+    tasks = await waiting(turns, 3)
+    turns.give_back()
+    late = asyncio.create_task(turns.take(LONG))
+    for number in range(3):
+        await settle()
+        assert done([*tasks, late]) == [*(place <= number for place in range(3)), False]
+        turns.give_back()
+    await late
+    turns.close()
+
+
+async def test_a_wait_ends_when_its_time_is_over() -> None:
+    """The shortest first, though it came last; the others wait on, and none takes a turn along."""
+    turns = SocketTurns(1)
+    await turns.take(LONG)
+    long, short, middle = [asyncio.create_task(turns.take(each)) for each in (LONG, 0.01, 0.05)]
+    with pytest.raises(TimeoutError):
+        await short
+    assert done([long, middle]) == [False, False]
+    with pytest.raises(TimeoutError):
+        await middle
+    turns.give_back()
+    await long
+    turns.give_back()
+    assert await turns.take(0.0) == 0.0
+    turns.close()
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["before its turn", "with its turn"])
+async def test_a_turn_of_one_who_leaves_goes_to_the_next(given: bool) -> None:
+    """Cancelled while it waits, or just when the turn was given and it had not noticed yet."""
+    turns = SocketTurns(1)
+    await turns.take(LONG)
+    first, second = await waiting(turns, 2)
+    if given:
+        turns.give_back()
+    first.cancel()
+    await settle()
+    assert first.cancelled()
+    assert second.done() == given
+    if not given:
+        turns.give_back()
+        await second
+    turns.close()
+
+
+async def test_one_who_leaves_when_its_time_was_over_gives_no_turn_away() -> None:
+    """It never had one: two at one socket would be one too many."""
+    turns = SocketTurns(1)
+    await turns.take(LONG)
+    (late,) = await waiting(turns, 1, 0.01)
+    (other,) = await waiting(turns, 1)
+    asyncio.get_running_loop().call_later(0.011, late.cancel)
+    time.sleep(0.02)  # noqa: ASYNC251 - both come due in one turn of the loop, one after the other
+    with pytest.raises(asyncio.CancelledError):
+        await late
+    await settle()
+    assert not other.done()
+    other.cancel()
+    turns.close()
+
+
+async def test_one_timer_serves_all_who_wait_and_none_is_left() -> None:
+    """Thousands of cancelled timers in the loop's heap are what this is made to avoid."""
+    turns, loop = SocketTurns(1), asyncio.get_running_loop()
+    await turns.take(LONG)
+
+    def timers() -> int:
+        scheduled: list[asyncio.TimerHandle] = vars(loop)["_scheduled"]
+        return sum(not timer.cancelled() for timer in scheduled)
+
+    before = timers()
+    tasks = await waiting(turns, 500)
+    assert timers() == before + 1
+    for task in tasks:
+        task.cancel()
+    turns.close()
+    assert timers() == before
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_whatever_happens_no_turn_is_lost_and_none_is_had_twice(seed: int) -> None:
+    """Hundreds come, wait, leave and time out, all mixed."""
+    dice, turns, sockets = random.Random(seed), SocketTurns(3), 3
+    at_once = most = served = 0
+
+    async def one() -> None:
+        nonlocal at_once, most, served
+        with suppress(TimeoutError):
+            await turns.take(dice.choice([0.0, 0.001, LONG]))
+            at_once += 1
+            most, served = max(most, at_once), served + 1
+            try:
+                await asyncio.sleep(dice.choice([0, 0, 0.0005]))
+            finally:
+                at_once -= 1
+                turns.give_back()
+
+    tasks = [asyncio.create_task(one()) for _ in range(200)]
+    for _ in range(100):
+        await asyncio.sleep(0)
+        dice.choice(tasks).cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert (at_once, most) == (0, sockets)
+    assert served > sockets
+    free = [asyncio.create_task(turns.take(LONG)) for _ in range(sockets + 1)]
+    await settle()
+    assert done(free) == [*[True] * sockets, False]
+    free[-1].cancel()
+    turns.close()
