@@ -64,14 +64,17 @@ def batch_of(
         var_child_runnable_config.set(config)
         return abuy_to_the_end(flux, input, options, see, connect, heard=False)
 
-    return Batch(inputs, _configs(config, len(inputs), heard=heard), buy_one)
+    return Batch(inputs, _configs(config, len(inputs)), buy_one)
 
 
 def _configs(
-    config: RunnableConfig | Sequence[RunnableConfig] | None, count: int, *, heard: bool
+    config: RunnableConfig | Sequence[RunnableConfig] | None, count: int
 ) -> list[RunnableConfig]:
-    """One for each, as LangChain has it; but the same one for all, where nobody can tell."""
-    if heard or isinstance(config, Sequence) or (config or {}).get("run_id") is not None:
+    """One for each, as LangChain has it; but the same one for all, where they are all alike.
+
+    Each run makes a copy of its own of what it changes.
+    """
+    if isinstance(config, Sequence) or (config or {}).get("run_id") is not None:
         return get_config_list(config, count)
     return [ensure_config(config)] * count
 

@@ -7,6 +7,7 @@ import pickle
 import signal
 import threading
 from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
@@ -31,6 +32,8 @@ from langchain_shortapi_flux.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from langchain_core.runnables import RunnableConfig
 
     from langchain_shortapi_flux.ledger import Entry
 
@@ -310,6 +313,41 @@ def test_a_batch_with_fallbacks_loses_nothing(sandbox: Sandbox, how: str) -> Non
         call(flux.with_fallbacks([flux]), how, ["a fox", "an owl", "a hare"])
     assert [type(error) for error in caught.value.failures.values()] == [CreateOutcomeUnknown]
     assert len(caught.value.jobs) == 2
+
+
+class Marks(BaseCallbackHandler):
+    """Writes into what each run is told of its metadata."""
+
+    def __init__(self) -> None:
+        self.found: list[bool] = []
+        self.run_ids: list[UUID] = []
+
+    def on_chain_start(
+        self, *_: Any, metadata: dict[str, Any] | None = None, run_id: UUID, **__: Any
+    ) -> None:
+        """The run of one job."""
+        assert metadata is not None
+        self.found.append("mark" in metadata)
+        self.run_ids.append(run_id)
+        metadata["mark"] = True
+
+
+def test_runs_of_a_batch_share_nothing_that_can_be_written_to(sandbox: Sandbox) -> None:
+    """They are given one config between them."""
+    marks = Marks()
+    config: RunnableConfig = {"callbacks": [marks], "metadata": {"own": 1}, "tags": ["mine"]}
+    flux_on(sandbox).batch(["a fox"] * 5, config)
+    assert marks.found == [False] * 5
+    assert config == {"callbacks": [marks], "metadata": {"own": 1}, "tags": ["mine"]}
+
+
+def test_a_run_id_is_the_first_jobs_alone(sandbox: Sandbox) -> None:
+    """As in LangChain, which says so: two runs of one id would be one in a trace."""
+    marks, run_id = Marks(), uuid4()
+    with pytest.warns(RuntimeWarning, match="only for the first"):
+        flux_on(sandbox).batch(["a fox"] * 3, {"callbacks": [marks], "run_id": run_id})
+    assert len(set(marks.run_ids)) == 3
+    assert run_id in marks.run_ids
 
 
 class Breaks(BaseCallbackHandler):

@@ -721,6 +721,20 @@ async def test_no_more_sockets_than_max_connections(sandbox: Sandbox) -> None:
     assert sandbox.peak_connections == 3
 
 
+async def test_waiting_for_a_socket_leaves_no_timer(sandbox: Sandbox) -> None:
+    """One that is left holds on to the session until the deadline of a job that has long ended."""
+    before = live_timers()
+    flux = flux_on(sandbox, max_connections=1)
+    await asyncio.gather(*(flux.ainvoke("a fox") for _ in range(5)))
+    assert live_timers() <= before
+
+
+def live_timers() -> int:
+    """How many timers of the running loop are still to go off."""
+    scheduled: list[asyncio.TimerHandle] = vars(asyncio.get_running_loop())["_scheduled"]
+    return sum(not timer.cancelled() for timer in scheduled)
+
+
 async def test_a_create_that_found_no_socket_in_time_was_not_sent(sandbox: Sandbox) -> None:
     """Queueing on this side is no lost answer: nothing was bought, and the caller may know it."""
     sandbox.inject(Fault("create", "hold", seconds=0.5))
