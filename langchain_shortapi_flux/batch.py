@@ -12,6 +12,8 @@ from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext,
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from langchain_core.runnables.config import get_config_list
+
 from langchain_shortapi_flux.errors import Charge, ShortAPIError
 from langchain_shortapi_flux.flux_jobs import FluxJobs
 from langchain_shortapi_flux.loop_thread import iterate_in_loop_thread, run_in_loop_thread
@@ -112,7 +114,7 @@ class Batch:
 
     Args:
         inputs: One for each job.
-        configs: One for each. The first one's ``max_concurrency`` bounds how many jobs are in
+        config: One for all, or one for each. Its ``max_concurrency`` bounds how many jobs are in
             flight at a time; a job's own ``timeout`` begins when its turn comes.
         buy: How one is bought.
     """
@@ -120,11 +122,11 @@ class Batch:
     def __init__(
         self,
         inputs: Sequence[FluxInput],
-        configs: Sequence[RunnableConfig],
+        config: RunnableConfig | Sequence[RunnableConfig] | None,
         buy: Buy,
     ) -> None:
         self._inputs = inputs
-        self._configs = configs
+        self._configs = get_config_list(config, len(inputs))
         self._buy = buy
         at_once = self._configs[0].get("max_concurrency") if inputs else None
         self._gate: AbstractAsyncContextManager[Any] = (

@@ -12,11 +12,7 @@ from functools import cache
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.runnables.config import (
-    ensure_config,
-    get_config_list,
-    var_child_runnable_config,
-)
+from langchain_core.runnables.config import var_child_runnable_config
 
 from langchain_shortapi_flux.batch import Batch
 from langchain_shortapi_flux.job_running import abuy_to_the_end
@@ -64,19 +60,7 @@ def batch_of(
         var_child_runnable_config.set(config)
         return abuy_to_the_end(flux, input, options, see, connect, heard=False)
 
-    return Batch(inputs, _configs(config, len(inputs)), buy_one)
-
-
-def _configs(
-    config: RunnableConfig | Sequence[RunnableConfig] | None, count: int
-) -> list[RunnableConfig]:
-    """One for each, as LangChain has it; but the same one for all, where they are all alike.
-
-    Each run makes a copy of its own of what it changes.
-    """
-    if isinstance(config, Sequence) or (config or {}).get("run_id") is not None:
-        return get_config_list(config, count)
-    return [ensure_config(config)] * count
+    return Batch(inputs, config, buy_one)
 
 
 def _buy_heard(

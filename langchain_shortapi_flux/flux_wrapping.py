@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable
-from langchain_core.runnables.config import get_config_list
 from langchain_core.runnables.fallbacks import RunnableWithFallbacks
 from langchain_core.runnables.retry import RunnableRetry
 from typing_extensions import override
@@ -92,4 +91,4 @@ def _batch(
         see(job)
         return job
 
-    return Batch(inputs, get_config_list(config, len(inputs)), buy)
+    return Batch(inputs, config, buy)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, get_args
 
@@ -137,13 +136,7 @@ class FluxRequest(BaseModel):
             for name in ("aspect_ratio", "num_images", "performance")
             if getattr(self, name) is None
         }
-        return made_of(FluxRequest, self.__dict__ | unset, _all_set())
-
-
-@cache
-def _all_set() -> set[str]:
-    """The names of a request's fields: one set for all requests, which are frozen."""
-    return set(FluxRequest.model_fields)
+        return made_of(FluxRequest, self.__dict__ | unset, self.model_fields_set | unset.keys())
 
 
 @dataclass(frozen=True)
@@ -250,8 +243,8 @@ class FluxImage(BaseModel):
 
     def come_from(self, origin: Origin) -> FluxImage:
         """This picture, knowing its ``origin``: the job that it came with."""
-        image = made_of(FluxImage, self.__dict__.copy(), self.model_fields_set)
-        private = {"_inline": self._inline, "_origin": origin}
+        image = made_of(type(self), self.__dict__.copy(), self.model_fields_set.copy())
+        private = (self.__pydantic_private__ or {}) | {"_origin": origin}
         object.__setattr__(image, "__pydantic_private__", private)
         return image
 
@@ -410,10 +403,7 @@ class FluxJob(BaseModel):
 
 def next_snapshot(job: FluxJob, news: dict[str, Any]) -> FluxJob:
     """The job with ``news``: fields and their values, taken as they are."""
-    known = job.__pydantic_fields_set__  # shared where it can be: both snapshots are frozen
-    made = made_of(
-        FluxJob, job.__dict__ | news, known if news.keys() <= known else known | news.keys()
-    )
+    made = made_of(FluxJob, job.__dict__ | news, job.__pydantic_fields_set__ | news.keys())
     made.model_post_init(None)
     return made
 

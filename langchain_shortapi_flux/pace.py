@@ -10,6 +10,7 @@ import math
 import os
 import threading
 from functools import lru_cache
+from weakref import WeakSet
 
 __all__ = ["QUERIES_PER_SECOND", "Pace", "pace_of"]
 
@@ -47,8 +48,15 @@ CREATES_ASK_WITHIN_SECONDS = 2.0
 """Creates that wait ask again within this time: they may go faster by then."""
 CREATES_DOUBLE_IN_SECONDS = 10.0
 """Once a further complaint has shown how fast is too fast: in this time it is twice as fast."""
+PHASES = 20
+"""So many processes, one started after another, have each a moment of their own."""
+ROUNDING = 1e-6
+"""Of a tick: a moment that lies so little behind one is that one, and not the next."""
 SERVICES_KEPT = 64
 CAPS_KEPT = 64
+
+
+_paces: WeakSet[Pace] = WeakSet()
 
 
 class Pace:
@@ -60,9 +68,15 @@ class Pace:
     is over when nobody has waited or complained for ``RECOVERY_SECONDS``.
 
     Safe across threads and event loops. All times in seconds of one monotonic clock.
+
+    Args:
+        phase: Seconds after the clock's whole multiples of ``TOGETHER_SECONDS`` at which queries of
+            many jobs go out; another in each process, so that they do not meet.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, phase: float = 0.0) -> None:
+        self._phase = phase
+        _paces.add(self)
         # Reentrant: garbage collection may close a flow, which then waits no more, anywhere.
         self._lock = threading.RLock()
         self._followed = 0
@@ -82,6 +96,10 @@ class Pace:
         self._share = 1.0
         self._slowed_at = -SLOWER_EVERY_SECONDS
 
+    def unlock(self) -> None:
+        """Forget who held the lock: a thread that this process does not have."""
+        self._lock = threading.RLock()
+
     def follow(self, by: int) -> None:
         """So many more jobs are followed, or fewer if negative."""
         with self._lock:
@@ -94,7 +112,7 @@ class Pace:
         """
         if self._followed <= MANY_JOBS or wait < TOGETHER_LEAST_SECONDS:
             return wait
-        return _when_others_do(now + wait - TOGETHER_SECONDS / 2) - now
+        return self._when_others_do(now + wait - TOGETHER_SECONDS / 2) - now
 
     def turn(self, now: float, per_second: float, patience: float = math.inf) -> float | None:
         """Take the next turn of a query: how many seconds to wait for it, 0 if it may go now.
@@ -113,11 +131,12 @@ class Pace:
             begin = max(self._next_query, earliest - BURST_SECONDS)
             gap = 1 / (self._cap * self._share_at(now))
             go_at = max(begin, earliest)
-            if go_at > now and gap < TOGETHER_SECONDS:
-                go_at = _when_others_do(go_at)
-            wait = go_at - now
-            if wait >= patience:
+            if go_at - now >= patience:
                 return None
+            if go_at > now and gap < TOGETHER_SECONDS:
+                together = self._when_others_do(go_at)
+                go_at = together if together - now < patience else go_at
+            wait = go_at - now
             self._next_query = begin + gap
             return wait
 
@@ -125,6 +144,10 @@ class Pace:
         """A turn that was taken is not used."""
         with self._lock:
             self._next_query -= 1 / self._cap
+
+    def _when_others_do(self, earliest: float) -> float:
+        ticks = math.ceil((earliest - self._phase) / TOGETHER_SECONDS - ROUNDING)
+        return max(ticks * TOGETHER_SECONDS + self._phase, earliest)
 
     def _lowest_cap(self, now: float) -> float:
         in_use = {cap: at for cap, at in self._caps.items() if at > now - CAP_IN_USE_SECONDS}
@@ -231,16 +254,18 @@ class Pace:
         return min(self._share + max(now - self._slowed_at, 0.0) / RECOVERY_SECONDS, 1.0)
 
 
-def _when_others_do(earliest: float) -> float:
-    return math.ceil(earliest / TOGETHER_SECONDS) * TOGETHER_SECONDS
-
-
 @lru_cache(maxsize=SERVICES_KEPT)
 def pace_of(base_url: str) -> Pace:  # noqa: ARG001 - what the cache goes by
     """The one pace at which this process asks that service."""
-    return Pace()
+    return Pace(os.getpid() % PHASES * TOGETHER_SECONDS / PHASES)
+
+
+def _begin_anew_after_a_fork() -> None:
+    # The parent's threads, which may hold a lock or wait for a turn, are not the child's.
+    pace_of.cache_clear()
+    for pace in _paces:
+        pace.unlock()
 
 
 if hasattr(os, "register_at_fork"):
-    # The parent's threads, which may hold a lock or wait for a turn, are not the child's.
-    os.register_at_fork(after_in_child=pace_of.cache_clear)
+    os.register_at_fork(after_in_child=_begin_anew_after_a_fork)

@@ -34,7 +34,7 @@ def run(
         try:
             while True:
                 try:
-                    step, answer = flow.send(answer), None
+                    step, answer, contact = flow.send(answer), None, None
                 except Exception:
                     step = None
                     raise

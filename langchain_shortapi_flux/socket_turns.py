@@ -6,17 +6,12 @@ It knows an event loop's futures and time; nothing of sockets, and nothing of jo
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from typing import NamedTuple
+import math
+from collections import OrderedDict
 
-
-class _Waiting(NamedTuple):
-    turn: asyncio.Future[None]
-    until: float
-
-
-NOW_SECONDS = 0.001
-"""A time that is no further away than this has come: a loop's timers are not more exact."""
+LOOK_SECONDS = 0.02
+"""How long at least from one look for waits whose time is over to the next. A wait ends so much
+late at most; a turn that comes after its time is not taken in any case."""
 
 
 class SocketTurns:
@@ -31,8 +26,9 @@ class SocketTurns:
 
     def __init__(self, sockets: int) -> None:
         self._free = sockets
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: OrderedDict[asyncio.Future[None], float] = OrderedDict()  # until when
         self._timer: asyncio.TimerHandle | None = None
+        self._looked_at = -math.inf
 
     async def take(self, seconds: float) -> float:
         """Wait for a turn; gives the seconds that are left of those. To be given back.
@@ -40,26 +36,32 @@ class SocketTurns:
         Raises:
             TimeoutError: None are left.
         """
+        if seconds <= 0:
+            raise TimeoutError
         if self._free:
             self._free -= 1
             return seconds
         loop = asyncio.get_running_loop()
-        asked = loop.time()
-        waiting = _Waiting(loop.create_future(), asked + seconds)
-        self._waiting.append(waiting)
-        self._look_by(waiting.until)
+        turn, until = loop.create_future(), loop.time() + seconds
+        self._waiting[turn] = until
+        self._look_by(until)
         try:
-            await waiting.turn
+            await turn
         except asyncio.CancelledError:
-            if not waiting.turn.cancelled():  # it was given, and is not wanted any more
-                self._pass_on(waiting.turn)
+            self._waiting.pop(turn, None)
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.give_back()  # it was given, and is not wanted any more
             raise
-        return seconds - (loop.time() - asked)
+        left = until - loop.time()
+        if left <= 0:
+            self.give_back()
+            raise TimeoutError
+        return left
 
     def give_back(self) -> None:
         """A turn is over: the next one who still waits has it."""
         while self._waiting:
-            turn = self._waiting.popleft().turn
+            turn, _until = self._waiting.popitem(last=False)
             if not turn.done():
                 turn.set_result(None)
                 return
@@ -71,11 +73,8 @@ class SocketTurns:
             self._timer.cancel()
             self._timer = None
 
-    def _pass_on(self, turn: asyncio.Future[None]) -> None:
-        if turn.done() and turn.exception() is None:
-            self.give_back()
-
     def _look_by(self, when: float) -> None:
+        when = max(when, self._looked_at + LOOK_SECONDS)
         if self._timer is not None:
             if self._timer.when() <= when:
                 return
@@ -84,11 +83,11 @@ class SocketTurns:
 
     def _look(self) -> None:
         """End the waits whose time is over, and come again for the next."""
-        self._timer = None
-        now = asyncio.get_running_loop().time()
-        for turn, until in self._waiting:
-            if until - now <= NOW_SECONDS and not turn.done():
+        self._timer, now = None, asyncio.get_running_loop().time()
+        self._looked_at = now
+        for turn in [turn for turn, until in self._waiting.items() if until <= now]:
+            del self._waiting[turn]
+            if not turn.done():
                 turn.set_exception(TimeoutError())
-        self._waiting = deque(one for one in self._waiting if not one.turn.done())
         if self._waiting:
-            self._look_by(min(one.until for one in self._waiting))
+            self._look_by(min(self._waiting.values()))

@@ -6,9 +6,10 @@ random number in [0, 1) are passed in.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = ["PollPolicy", "RetryLimits"]
 
@@ -40,14 +41,23 @@ class PollPolicy(BaseModel):
     gap_share: Share = 0.0875
     """Later gaps, as a share of the seconds elapsed since create."""
     gap_min: Seconds = 0.29
-    """No gap is shorter than this many seconds (before jitter)."""
+    """No gap is shorter than this many seconds (before jitter, and before it is moved by up to
+    0.01 s where many jobs query together)."""
     gap_rise: Share = 0.0245
-    """By so many seconds the shortest gap grows with each second since create, until
-    ``gap_share`` of them is longer."""
+    """By so many seconds the shortest gap grows with each second since create, as long as that is
+    longer than ``gap_share`` of them. 0 where ``gap_min`` or ``gap_share`` is given without it."""
     gap_max: Seconds = 10.0
     """No gap is longer than this many seconds (before jitter)."""
     jitter: Share = 0.05
-    """Each wait varies by up to this share, so that jobs started together do not query together."""
+    """Each wait varies by up to this share, so that jobs started together do not query together in
+    one crowd. (Many jobs query in small groups all the same: their waits end at common moments.)"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gaps_are_what_was_given(cls, values: object) -> object:
+        if isinstance(values, Mapping) and values.keys() & {"gap_min", "gap_share"}:
+            return {"gap_rise": 0.0, **values}
+        return values
 
     @classmethod
     def fixed(cls, seconds: float) -> PollPolicy:
@@ -57,7 +67,6 @@ class PollPolicy(BaseModel):
             learn=False,
             gap_share=0.0,
             gap_min=seconds,
-            gap_rise=0.0,
             gap_max=seconds,
             jitter=0.0,
         )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MODEL = "shortapi/flux-1.0/text-to-image"
 REQUEST = FluxRequest(prompt="a fox", aspect_ratio="1:1", num_images=1, performance="schnell")
 BASE_URL = "https://api.shortapi.ai"
-PLAIN_POLL = PollPolicy(first_delay=2.0, gap_share=0.1, gap_min=0.4, gap_rise=0.0, learn=False)
+PLAIN_POLL = PollPolicy(first_delay=2.0, gap_share=0.1, gap_min=0.4, learn=False)
 
 
 class Clock:

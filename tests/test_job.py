@@ -204,3 +204,19 @@ def test_a_long_name_of_an_argument_is_cut() -> None:
     with pytest.raises(ValidationError) as caught:
         FluxRequest.model_validate({"prompt": "a fox", "x" * 10_000: 1})
     assert len(describe_invalid(caught.value.errors(), ["prompt"])) < 300
+
+
+def test_a_picture_of_a_kind_of_the_users_own_stays_one() -> None:
+    """A job tells its pictures where they came from, and changes nothing else about them."""
+
+    class Mine(FluxImage):
+        label: str
+
+    (image,) = FluxJob(
+        job_id="j1", status="succeeded", images=(Mine(url="https://x.example/1.png", label="a"),)
+    ).images
+    assert isinstance(image, Mine)
+    assert (image.label, image.inline) == ("a", None)
+    inline = FluxImage.from_bytes(b"png", "image/png")
+    (image,) = FluxJob(job_id="j1", status="succeeded", images=(inline,)).images
+    assert (image.inline, image) == (b"png", inline)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from email.utils import formatdate
 
@@ -256,6 +258,55 @@ def test_waits_of_many_jobs_end_together() -> None:
         assert abs(wait - before) <= TOGETHER_SECONDS / 2 + 1e-9
         assert in_ticks(1000.0 + wait) == pytest.approx(round(in_ticks(1000.0 + wait)), abs=1e-6)
     assert sum(moved) == pytest.approx(sum(plain), rel=1e-4)
+
+
+@pytest.mark.parametrize("now", [0.0, 12.34, 3e7, 4e9])
+@pytest.mark.parametrize("phase", [0.0, 0.007])
+def test_processes_have_moments_of_their_own(now: float, phase: float) -> None:
+    """The clock is one for a machine: without that, all its workers would ask at once."""
+    pace = Pace(phase)
+    pace.follow(MANY_JOBS + 1)
+    ends = in_ticks(now + pace.together(now, 1.2345) - phase)
+    assert ends == pytest.approx(round(ends), abs=1e-3 if now > 1e9 else 1e-6)
+
+
+def test_a_moment_that_has_just_come_is_not_waited_for_once_more() -> None:
+    """A hold that ends at one would last a fiftieth of a second longer, for some clocks."""
+    for number in range(50_000, 51_000):
+        pace, moment = Pace(), number * TOGETHER_SECONDS
+        pace.slow_down(moment - 1.0, 1.0)
+        assert pace.turn(moment - 1.0, 1000.0) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_turn_is_not_refused_for_the_sake_of_company() -> None:
+    """It comes in 5 ms, and there are 15; the next common moment is in 20."""
+    pace = Pace()
+    pace.slow_down(1000.0, 0.005)
+    assert pace.turn(1000.0, 1000.0, 0.015) == pytest.approx(0.005)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_process_is_held_by_no_thread_of_its_parent() -> None:
+    """A flow that is closed there says that it follows no more."""
+    pace, held, over = Pace(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with pace._lock:
+            held.set()
+            over.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    child = os.fork()
+    if not child:  # pragma: no cover - another process
+        signal.alarm(20)
+        pace.follow(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    over.set()
+    thread.join()
+    assert status == 0
 
 
 @pytest.mark.parametrize("jobs", [0, 1, MANY_JOBS])

@@ -6,10 +6,11 @@ import asyncio
 import random
 import time
 from contextlib import suppress
+from itertools import pairwise
 
 import pytest
 
-from langchain_shortapi_flux.socket_turns import SocketTurns
+from langchain_shortapi_flux.socket_turns import LOOK_SECONDS, SocketTurns
 
 LONG = 60.0
 
@@ -73,8 +74,60 @@ async def test_a_wait_ends_when_its_time_is_over() -> None:
     turns.give_back()
     await long
     turns.give_back()
-    assert await turns.take(0.0) == 0.0
+    assert await turns.take(LONG) == LONG
     turns.close()
+
+
+async def test_a_turn_that_comes_after_its_time_is_not_taken() -> None:
+    """A create would go out after its deadline, with no time to be answered."""
+    turns, loop = SocketTurns(1), asyncio.get_running_loop()
+    await turns.take(LONG)
+    (late,) = await waiting(turns, 1, 0.01)
+    (other,) = await waiting(turns, 1)
+    loop.call_later(0.001, turns.give_back)
+    time.sleep(0.02)  # noqa: ASYNC251 - the turn is given and the time over in one turn of the loop
+    with pytest.raises(TimeoutError):
+        await late
+    assert 0 < await other < LONG
+    turns.close()
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0])
+async def test_who_has_no_time_has_no_turn(seconds: float) -> None:
+    """Also where one is free."""
+    turns = SocketTurns(1)
+    with pytest.raises(TimeoutError):
+        await turns.take(seconds)
+    assert await turns.take(LONG) == LONG
+
+
+async def test_who_leaves_is_forgotten_at_once() -> None:
+    """Callers that give up on a service that hangs, and come again, must not add up."""
+    turns = SocketTurns(1)
+    await turns.take(LONG)
+    for task in await waiting(turns, 100):
+        task.cancel()
+    await settle()
+    assert not turns._waiting
+    turns.close()
+
+
+async def test_looks_for_what_is_over_are_few() -> None:
+    """Each goes through all who wait, and thousands may have a deadline of their own each."""
+    turns, loop = SocketTurns(1), asyncio.get_running_loop()
+    await turns.take(LONG)
+    looks, look = [0.0], turns._look
+
+    def noted() -> None:
+        looks.append(loop.time())
+        look()
+
+    turns._look = noted  # type: ignore[method-assign]
+    tasks = [asyncio.create_task(turns.take(0.001 * number)) for number in range(1, 100)]
+    await asyncio.wait(tasks)
+    assert all(isinstance(task.exception(), TimeoutError) for task in tasks)
+    gaps = [later - before for before, later in pairwise(looks)]
+    assert min(gaps[1:]) >= LOOK_SECONDS * 0.9
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["before its turn", "with its turn"])

@@ -33,6 +33,31 @@ def test_gaps_are_a_share_of_the_time_elapsed(queries: int, elapsed: float, seco
     assert PollPolicy().wait(queries, elapsed, MIDDLE) == pytest.approx(seconds)
 
 
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        ({"gap_share": 0, "gap_min": 1}, 1.0),
+        ({"gap_min": 2}, 2.0),
+        ({"gap_share": 0.01}, 0.29),
+        ({"gap_min": 1, "gap_rise": 0.1}, 1.8),
+        ({"gap_rise": 0.1}, 1.09),
+        ({"first_delay": 1, "gap_max": 5}, 0.7),
+    ],
+)
+def test_who_names_the_gaps_gets_those(given: dict[str, Any], seconds: float) -> None:
+    """A rise that nobody asked for would make of a steady second nine, in five minutes."""
+    assert PollPolicy(**given).wait(3, 8.0, MIDDLE) == pytest.approx(seconds)
+    assert PollPolicy.model_validate(given) == PollPolicy(**given)
+
+
+def test_a_policy_comes_back_as_it_was() -> None:
+    """From a dump, and from one that knew no rise."""
+    for policy in (PollPolicy(), PollPolicy.fixed(0.5), PollPolicy(gap_min=2.0)):
+        assert PollPolicy(**policy.model_dump()) == policy
+    old = PollPolicy.fixed(0.5).model_dump(exclude={"gap_rise"})
+    assert PollPolicy(**old) == PollPolicy.fixed(0.5)
+
+
 @pytest.mark.parametrize(("dice", "seconds"), [(0.0, 2.375), (0.5, 2.5), (0.999999, 2.625)])
 def test_poll_jitter_goes_both_ways(dice: float, seconds: float) -> None:
     """Jobs that were started together must not query together."""
@@ -53,7 +78,7 @@ def test_poll_jitter_goes_both_ways(dice: float, seconds: float) -> None:
 )
 def test_a_gap_runs_from_sending_to_sending(took: float, seconds: float) -> None:
     """A slow round trip must not be waited twice."""
-    policy = PollPolicy(gap_min=2.0, gap_rise=0.0, jitter=0.0)
+    policy = PollPolicy(gap_min=2.0, jitter=0.0)
     assert policy.wait(1, 5.0, MIDDLE, took=took) == pytest.approx(seconds)
     assert PollPolicy.fixed(2.0).wait(1, 5.0, MIDDLE, took=took) == pytest.approx(seconds)
 
