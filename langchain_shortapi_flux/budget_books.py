@@ -7,14 +7,16 @@ It knows how a snapshot of a job counts, and nothing of prices, of models or of 
 from __future__ import annotations
 
 import math
-import os
 import reprlib
-import threading
 from dataclasses import dataclass
 from decimal import Context, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from langchain_shortapi_flux.process_lock import ProcessLock
+
 if TYPE_CHECKING:
+    import threading
+
     from langchain_shortapi_flux.job import FluxJob
 
 USD_MAX = 1_000_000_000
@@ -57,9 +59,9 @@ class Line:
 class Books:
     """The totals, and the lines that may still change them. All but ``amounts`` under ``lock``.
 
-    The lock lets the thread in again that has it: garbage collection may close a flow, which keeps
-    or gives back its reservation, in the middle of another call of the same thread. That is safe,
-    for it touches no line but its own and makes no total larger, and ``put`` cannot be cut in two.
+    The lock lets the thread in again that has it. That is safe where garbage collection closes a
+    flow, which keeps or gives back its reservation: it touches no line but its own and makes no
+    total larger, and ``put`` cannot be cut in two.
     """
 
     def __init__(self, usd: int, reserved: int = 0, spent: int = 0) -> None:
@@ -68,15 +70,12 @@ class Books:
         self.spent = spent
         self.jobs: dict[tuple[str, str], Line] = {}
         self.unknown: dict[Line, None] = {}
-        self._lock = threading.RLock()
-        self._process = os.getpid()
+        self._lock = ProcessLock()
 
     @property
     def lock(self) -> threading.RLock:
-        """A forked process gets its own: one that was held meanwhile would never be free there."""
-        if self._process != os.getpid():
-            self._process, self._lock = os.getpid(), threading.RLock()
-        return self._lock
+        """This process's."""
+        return self._lock.own
 
     def __reduce__(self) -> tuple[Any, ...]:
         """The totals alone: jobs are settled where they were bought."""

@@ -243,9 +243,8 @@ class FluxImage(BaseModel):
 
     def come_from(self, origin: Origin) -> FluxImage:
         """This picture, knowing its ``origin``: the job that it came with."""
-        image = made_of(type(self), self.__dict__.copy(), self.model_fields_set.copy())
-        private = (self.__pydantic_private__ or {}) | {"_origin": origin}
-        object.__setattr__(image, "__pydantic_private__", private)
+        image = self.model_copy()
+        image._origin = origin  # noqa: SLF001 - its own class
         return image
 
 

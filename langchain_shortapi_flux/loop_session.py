@@ -80,8 +80,8 @@ class _Connector(aiohttp.TCPConnector):
 
     def _forget_closed(self) -> None:
         # Not by weak references: to look one up would cost more than all else here.
-        open_ones = [used for used in self._used_by.items() if used[0].is_connected()]
-        self._used_by = dict(open_ones)
+        used_by = self._used_by.items()
+        self._used_by = {one: contact for one, contact in used_by if one.is_connected()}
 
     def _is_unfit(self, given: OpenConnection, contact: Contact) -> bool:
         before = self._used_by.get(given.protocol) if given.protocol is not None else None
@@ -100,21 +100,22 @@ class LoopSession:
         http: aiohttp's session; closed when the last job has left.
         turns: As many as there may be sockets. aiohttp would wait for one as well, but with a whole
             request built up for each who waits.
+        jobs: How many jobs are inside.
     """
 
     def __init__(self, connection: Connection, of_this_loop: dict[Connection, LoopSession]) -> None:
         self.http = _open(connection)
         self.turns = SocketTurns(connection.max_connections)
         self._connection, self._of_this_loop = connection, of_this_loop
-        self._jobs = 0
+        self.jobs = 0
 
     async def __aenter__(self) -> Self:
-        self._jobs += 1
+        self.jobs += 1
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._jobs -= 1
-        if self._jobs == 0:
+        self.jobs -= 1
+        if self.jobs == 0:
             del self._of_this_loop[self._connection]
             self.turns.close()
             await self.http.close()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 from functools import lru_cache
-from weakref import WeakSet
+
+from langchain_shortapi_flux.process_lock import ProcessLock
 
 __all__ = ["QUERIES_PER_SECOND", "Pace", "pace_of"]
 
@@ -56,9 +56,6 @@ SERVICES_KEPT = 64
 CAPS_KEPT = 64
 
 
-_paces: WeakSet[Pace] = WeakSet()
-
-
 class Pace:
     """Spaces queries, and holds everything back for a while once the service complained.
 
@@ -76,9 +73,7 @@ class Pace:
 
     def __init__(self, phase: float = 0.0) -> None:
         self._phase = phase
-        _paces.add(self)
-        # Reentrant: garbage collection may close a flow, which then waits no more, anywhere.
-        self._lock = threading.RLock()
+        self._lock = ProcessLock()
         self._followed = 0
         self._creates_waiting = 0
         self._creates_out = 0
@@ -96,13 +91,9 @@ class Pace:
         self._share = 1.0
         self._slowed_at = -SLOWER_EVERY_SECONDS
 
-    def unlock(self) -> None:
-        """Forget who held the lock: a thread that this process does not have."""
-        self._lock = threading.RLock()
-
     def follow(self, by: int) -> None:
         """So many more jobs are followed, or fewer if negative."""
-        with self._lock:
+        with self._lock.own:
             self._followed += by
 
     def together(self, now: float, wait: float) -> float:
@@ -124,7 +115,7 @@ class Pace:
             patience: Seconds that can be waited. None is given, and no turn taken, where the next
                 one comes later.
         """
-        with self._lock:
+        with self._lock.own:
             self._caps[per_second] = now
             self._cap = per_second if len(self._caps) == 1 else self._lowest_cap(now)
             earliest = max(now, self._held_until)
@@ -142,7 +133,7 @@ class Pace:
 
     def give_back(self) -> None:
         """A turn that was taken is not used."""
-        with self._lock:
+        with self._lock.own:
             self._next_query -= 1 / self._cap
 
     def _when_others_do(self, earliest: float) -> float:
@@ -157,7 +148,7 @@ class Pace:
 
     def held(self, now: float) -> float:
         """Seconds for which nothing is to be sent at all, a create neither."""
-        with self._lock:
+        with self._lock.own:
             left = self._held_until - now
         return left if left > CALM_SECONDS else 0.0
 
@@ -168,7 +159,7 @@ class Pace:
             now: What the clock says.
             dice: A random number in [0, 1), so that those who wait do not all ask at once.
         """
-        with self._lock:
+        with self._lock.own:
             if self._creates_per_second == math.inf or self._is_over(now):
                 left = max(self._held_until, self._creates_held_until) - now
                 return left if left > CALM_SECONDS else 0.0
@@ -183,28 +174,28 @@ class Pace:
 
     def wait_with_create(self, by: int) -> None:
         """So many more creates wait for their turn, or fewer if negative."""
-        with self._lock:
+        with self._lock.own:
             self._creates_waiting += by
 
     def hold_creates(self, now: float, seconds: float) -> None:
         """Let no create go out for so long, without a complaint: queries go on as before."""
-        with self._lock:
+        with self._lock.own:
             self._creates_held_until = max(self._creates_held_until, now + seconds)
 
     def create_out(self, by: int) -> None:
         """So many more creates are out and not answered yet, or fewer if negative."""
-        with self._lock:
+        with self._lock.own:
             self._creates_out += by
 
     @property
     def creates_out(self) -> int:
         """How many creates have been handed over to be sent, and are not answered yet."""
-        with self._lock:
+        with self._lock.own:
             return self._creates_out
 
     def create_passed(self, now: float) -> None:
         """The service did not complain about a create: those that wait may go faster."""
-        with self._lock:
+        with self._lock.own:
             if now >= self._second_ends:
                 self._passed_before = self._passed if now < self._second_ends + 1.0 else 0
                 self._passed, self._second_ends = 0, now + 1.0
@@ -219,7 +210,7 @@ class Pace:
     def create_refused(self, now: float, seconds: float, sent: float) -> None:
         """The service said of a create that was sent then: too many. Otherwise as ``slow_down``."""
         self.slow_down(now, seconds)
-        with self._lock:
+        with self._lock.own:
             if sent <= self._complained_at:
                 return  # it went out at the speed of before
             self._complained_at = now
@@ -242,7 +233,7 @@ class Pace:
 
     def slow_down(self, now: float, seconds: float) -> None:
         """The service said: too much. Hold everything for so long, and go on at half the speed."""
-        with self._lock:
+        with self._lock.own:
             if now >= max(self._held_until, self._slowed_at + SLOWER_EVERY_SECONDS):
                 self._share = max(self._share_at(now) * SLOWER_BY, SLOWEST_SHARE)
                 self._slowed_at = now
@@ -260,12 +251,6 @@ def pace_of(base_url: str) -> Pace:  # noqa: ARG001 - what the cache goes by
     return Pace(os.getpid() % PHASES * TOGETHER_SECONDS / PHASES)
 
 
-def _begin_anew_after_a_fork() -> None:
-    # The parent's threads, which may hold a lock or wait for a turn, are not the child's.
-    pace_of.cache_clear()
-    for pace in _paces:
-        pace.unlock()
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew_after_a_fork)
+    # The parent's threads, which may wait for a turn, are not the child's.
+    os.register_at_fork(after_in_child=pace_of.cache_clear)

@@ -333,7 +333,7 @@ class Marks(BaseCallbackHandler):
 
 
 def test_runs_of_a_batch_share_nothing_that_can_be_written_to(sandbox: Sandbox) -> None:
-    """They are given one config between them."""
+    """However many there are, each has what it is told of to itself."""
     marks = Marks()
     config: RunnableConfig = {"callbacks": [marks], "metadata": {"own": 1}, "tags": ["mine"]}
     flux_on(sandbox).batch(["a fox"] * 5, config)

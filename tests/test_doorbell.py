@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from loop_timers import live_timers
 
 from langchain_shortapi_flux.doorbell import Doorbell
 
@@ -162,7 +163,7 @@ async def test_cancellation_passes_through_and_leaves_nothing() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert bell._wakes == []
-    assert _timers_left() == []
+    assert live_timers() == []
     bell.ring()
 
 
@@ -196,9 +197,4 @@ async def test_thousands_wait_at_once_and_leave_no_task_timer_or_thread() -> Non
     assert rang.wait(GIVE_UP_SECONDS)
     assert all(bell._wakes == [] for bell in bells)
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    assert _timers_left() == []
-
-
-def _timers_left() -> list[object]:
-    scheduled = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
-    return [timer for timer in scheduled if not timer.cancelled()]
+    assert live_timers() == []

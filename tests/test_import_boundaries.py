@@ -22,6 +22,7 @@ ORDER = [
         "errors",
         "version",
         "loopback",
+        "process_lock",
         "invalid_values",
         "job",
         "flux_jobs",

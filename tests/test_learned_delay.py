@@ -38,6 +38,7 @@ from langchain_shortapi_flux.learned_delay import (
     delay_from,
     sample,
 )
+from langchain_shortapi_flux.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,7 +152,8 @@ class OneByOne:
         delays: list[float | None] = []
         for _ in range(jobs):
             delays.append(self.learned.first_delay(KIND))
-            one = poll(PollPolicy(), seconds(self._dice), 0.0, self._dice, delays[-1])
+            job_seconds = seconds(self._dice)
+            one = poll(PollPolicy(), job_seconds, 0.0, self._dice, delays[-1], Pace(), self._now)
             self.learned.observe(
                 KIND, started=self._now, pending_at=one.pending_at, done_at=one.done_at
             )

@@ -293,7 +293,7 @@ def test_a_forked_process_is_held_by_no_thread_of_its_parent() -> None:
     pace, held, over = Pace(), threading.Event(), threading.Event()
 
     def hold() -> None:
-        with pace._lock:
+        with pace._lock.own:
             held.set()
             over.wait()
 

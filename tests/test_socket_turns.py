@@ -7,12 +7,26 @@ import random
 import time
 from contextlib import suppress
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import pytest
+from loop_timers import live_timers
 
 from langchain_shortapi_flux.socket_turns import LOOK_SECONDS, SocketTurns
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
 LONG = 60.0
+
+
+@pytest.fixture
+async def taken() -> AsyncIterator[SocketTurns]:
+    """Turns at one socket, which somebody has."""
+    turns = SocketTurns(1)
+    await turns.take(LONG)
+    yield turns
+    turns.close()
 
 
 async def settle() -> None:
@@ -46,50 +60,42 @@ async def test_as_many_as_there_are_sockets_have_a_turn_at_once() -> None:
     turns.close()
 
 
-async def test_turns_are_had_in_the_order_in_which_they_were_asked_for() -> None:
+async def test_turns_are_had_in_the_order_in_which_they_were_asked_for(taken: SocketTurns) -> None:
     """Who comes later does not come first, also where a turn is free for a moment."""
-    turns = SocketTurns(1)
-    await turns.take(LONG)
-    tasks = await waiting(turns, 3)
-    turns.give_back()
-    late = asyncio.create_task(turns.take(LONG))
+    tasks = await waiting(taken, 3)
+    taken.give_back()
+    late = asyncio.create_task(taken.take(LONG))
     for number in range(3):
         await settle()
         assert done([*tasks, late]) == [*(place <= number for place in range(3)), False]
-        turns.give_back()
+        taken.give_back()
     await late
-    turns.close()
 
 
-async def test_a_wait_ends_when_its_time_is_over() -> None:
+async def test_a_wait_ends_when_its_time_is_over(taken: SocketTurns) -> None:
     """The shortest first, though it came last; the others wait on, and none takes a turn along."""
-    turns = SocketTurns(1)
-    await turns.take(LONG)
-    long, short, middle = [asyncio.create_task(turns.take(each)) for each in (LONG, 0.01, 0.05)]
+    long, short, middle = [asyncio.create_task(taken.take(each)) for each in (LONG, 0.01, 0.05)]
     with pytest.raises(TimeoutError):
         await short
     with pytest.raises(TimeoutError):
         await middle
     assert not long.done()
-    turns.give_back()
+    taken.give_back()
     await long
-    turns.give_back()
-    assert await turns.take(LONG) == LONG
-    turns.close()
+    taken.give_back()
+    assert await taken.take(LONG) == LONG
 
 
-async def test_a_turn_that_comes_after_its_time_is_not_taken() -> None:
+async def test_a_turn_that_comes_after_its_time_is_not_taken(taken: SocketTurns) -> None:
     """A create would go out after its deadline, with no time to be answered."""
-    turns, loop = SocketTurns(1), asyncio.get_running_loop()
-    await turns.take(LONG)
-    (late,) = await waiting(turns, 1, 0.1)
-    (other,) = await waiting(turns, 1)
-    loop.call_later(0.001, turns.give_back)
+    loop = asyncio.get_running_loop()
+    (late,) = await waiting(taken, 1, 0.1)
+    (other,) = await waiting(taken, 1)
+    loop.call_later(0.001, taken.give_back)
     time.sleep(0.15)  # noqa: ASYNC251 - the turn is given and the time over in one turn of the loop
     with pytest.raises(TimeoutError):
         await late
     assert 0 < await other < LONG
-    turns.close()
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0])
@@ -101,29 +107,25 @@ async def test_who_has_no_time_has_no_turn(seconds: float) -> None:
     assert await turns.take(LONG) == LONG
 
 
-async def test_who_leaves_is_forgotten_at_once() -> None:
+async def test_who_leaves_is_forgotten_at_once(taken: SocketTurns) -> None:
     """Callers that give up on a service that hangs, and come again, must not add up."""
-    turns = SocketTurns(1)
-    await turns.take(LONG)
-    for task in await waiting(turns, 100):
+    for task in await waiting(taken, 100):
         task.cancel()
     await settle()
-    assert not turns._waiting
-    turns.close()
+    assert not taken._waiting
 
 
-async def test_looks_for_what_is_over_are_few() -> None:
+async def test_looks_for_what_is_over_are_few(taken: SocketTurns) -> None:
     """Each goes through all who wait, and thousands may have a deadline of their own each."""
-    turns, loop = SocketTurns(1), asyncio.get_running_loop()
-    await turns.take(LONG)
-    looks, look = [0.0], turns._look
+    loop = asyncio.get_running_loop()
+    looks, look = [0.0], taken._look
 
     def noted() -> None:
         looks.append(loop.time())
         look()
 
-    turns._look = noted  # type: ignore[method-assign]
-    tasks = [asyncio.create_task(turns.take(0.001 * number)) for number in range(1, 100)]
+    taken._look = noted  # type: ignore[method-assign]
+    tasks = [asyncio.create_task(taken.take(0.001 * number)) for number in range(1, 100)]
     await asyncio.wait(tasks)
     assert all(isinstance(task.exception(), TimeoutError) for task in tasks)
     gaps = [later - before for before, later in pairwise(looks)]
@@ -131,29 +133,24 @@ async def test_looks_for_what_is_over_are_few() -> None:
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["before its turn", "with its turn"])
-async def test_a_turn_of_one_who_leaves_goes_to_the_next(given: bool) -> None:
+async def test_a_turn_of_one_who_leaves_goes_to_the_next(taken: SocketTurns, given: bool) -> None:
     """Cancelled while it waits, or just when the turn was given and it had not noticed yet."""
-    turns = SocketTurns(1)
-    await turns.take(LONG)
-    first, second = await waiting(turns, 2)
+    first, second = await waiting(taken, 2)
     if given:
-        turns.give_back()
+        taken.give_back()
     first.cancel()
     await settle()
     assert first.cancelled()
     assert second.done() == given
     if not given:
-        turns.give_back()
+        taken.give_back()
         await second
-    turns.close()
 
 
-async def test_one_who_leaves_when_its_time_was_over_gives_no_turn_away() -> None:
+async def test_one_who_leaves_when_its_time_was_over_gives_no_turn_away(taken: SocketTurns) -> None:
     """It never had one: two at one socket would be one too many."""
-    turns = SocketTurns(1)
-    await turns.take(LONG)
-    (late,) = await waiting(turns, 1, 0.1)
-    (other,) = await waiting(turns, 1)
+    (late,) = await waiting(taken, 1, 0.1)
+    (other,) = await waiting(taken, 1)
     asyncio.get_running_loop().call_later(0.101, late.cancel)
     time.sleep(0.15)  # noqa: ASYNC251 - both come due in one turn of the loop, one after the other
     with pytest.raises(asyncio.CancelledError):
@@ -161,25 +158,17 @@ async def test_one_who_leaves_when_its_time_was_over_gives_no_turn_away() -> Non
     await settle()
     assert not other.done()
     other.cancel()
-    turns.close()
 
 
-async def test_one_timer_serves_all_who_wait_and_none_is_left() -> None:
+async def test_one_timer_serves_all_who_wait_and_none_is_left(taken: SocketTurns) -> None:
     """Thousands of cancelled timers in the loop's heap are what this is made to avoid."""
-    turns, loop = SocketTurns(1), asyncio.get_running_loop()
-    await turns.take(LONG)
-
-    def timers() -> int:
-        scheduled: list[asyncio.TimerHandle] = vars(loop)["_scheduled"]
-        return sum(not timer.cancelled() for timer in scheduled)
-
-    before = timers()
-    tasks = await waiting(turns, 500)
-    assert timers() == before + 1
+    before = len(live_timers())
+    tasks = await waiting(taken, 500)
+    assert len(live_timers()) == before + 1
     for task in tasks:
         task.cancel()
-    turns.close()
-    assert timers() == before
+    taken.close()
+    assert len(live_timers()) == before
     await asyncio.gather(*tasks, return_exceptions=True)
 
 

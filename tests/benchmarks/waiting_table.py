@@ -15,7 +15,6 @@ import math
 import random
 import sys
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from langchain_shortapi_flux import PollPolicy
@@ -110,21 +109,18 @@ def poll(
     round_trip: float,
     dice: random.Random,
     learned: float | None,
-    together: Callable[[float, float], float] = lambda _now, wait: wait,
+    pace: Pace,
+    started: float,
 ) -> Polled:
-    """Follow one job to its end; ``together``: what company makes of a wait, begun so late."""
+    """Follow one job to its end."""
     queries, now, took, pending_at = 0, 0.0, 0.0, 0.0
     while True:
         wait = policy.wait(queries, now, dice.random(), took=took, learned=learned)
-        sent = now + together(now, wait)
+        sent = now + pace.together(started + now, wait)
         queries, now, took = queries + 1, sent + round_trip, round_trip
         if sent + round_trip >= job_seconds:
             return Polled(queries, sent + 1.5 * round_trip - job_seconds, pending_at, sent)
         pending_at = sent
-
-
-def _in_company(pace: Pace, started: float, now: float, wait: float) -> float:
-    return pace.together(started + now, wait)
 
 
 class Run:
@@ -157,7 +153,8 @@ class Run:
                 self._round_trip,
                 self._dice,
                 delay,
-                partial(_in_company, pace, self._now),
+                pace,
+                self._now,
             )
             polled.append((self._now, one))
         for started, one in sorted(polled, key=lambda pair: pair[1].done_at):
