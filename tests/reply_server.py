@@ -8,7 +8,6 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from socketserver import StreamRequestHandler, ThreadingTCPServer
@@ -26,7 +25,10 @@ RESET = Lost(sent=True, reason="reset")
 
 @dataclass(frozen=True)
 class Pieces:
-    """Bytes sent as they are, ``gap`` seconds apart; then the connection is closed."""
+    """Bytes sent as they are, each followed by ``gap`` seconds; then the connection is closed.
+
+    Where the server stops, that is the end of all gaps.
+    """
 
     pieces: tuple[bytes, ...]
     gap: float = 0.0
@@ -75,7 +77,8 @@ class _Connection(StreamRequestHandler):
         if isinstance(answer, Pieces):
             for piece in answer.pieces:
                 self.wfile.write(piece)
-                time.sleep(answer.gap)
+                if self.server.owner.closing.wait(answer.gap):
+                    break
             return False
         if isinstance(answer, Lost):
             if answer is RESET:
@@ -119,6 +122,7 @@ class ReplyServer:
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
         self.asked: list[Asked] = []
+        self.closing = threading.Event()
         self._listener = _Listener(("127.0.0.1", 0), _Connection)
         self._listener.owner = self
         self._listener.tls = tls
@@ -145,6 +149,7 @@ class ReplyServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.closing.set()
         self._listener.shutdown()
         self._thread.join()
         for connection in self._open:

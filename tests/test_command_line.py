@@ -296,16 +296,17 @@ def test_arguments_are_refused_before_the_sandbox_starts(
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "timeout", "said"),
     [
-        (Fault("create", "job_never_ends"), "has not ended in time"),
-        (Fault("image", "html"), "a web page"),
-        (Fault("create", "job_fails", info="moderation"), "gave no picture for job"),
-        (Fault("create", "drop_after"), "gave no picture"),
+        (Fault("create", "job_never_ends"), "0.5", "has not ended in time"),
+        (Fault("image", "html"), "60", "a web page"),
+        (Fault("create", "job_fails", info="moderation"), "60", "gave no picture for job"),
+        (Fault("create", "drop_after"), "60", "gave no picture"),
     ],
 )
 def test_no_failure_in_the_sandbox_speaks_of_money_or_of_following(
     fault: Fault,
+    timeout: str,
     said: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -314,7 +315,7 @@ def test_no_failure_in_the_sandbox_speaks_of_money_or_of_following(
     """Nothing was paid, and the sandbox with its job is gone when one reads it."""
     faulty = partial(Sandbox, job_seconds=0.0, faults=[fault])
     monkeypatch.setattr("langchain_shortapi_flux.sandbox.Sandbox", faulty)
-    assert main(["a red fox", "--timeout", "0.5", "-o", str(tmp_path)]) == 1
+    assert main(["a red fox", "--timeout", timeout, "-o", str(tmp_path)]) == 1
     told = capsys.readouterr().err
     *_, last = told.splitlines()
     assert said in last

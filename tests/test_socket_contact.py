@@ -32,21 +32,24 @@ if TYPE_CHECKING:
 
 SOON = 0.3
 A_WHILE = 20.0
+DROPS = 1000
+"""So many drops fall within a while, one every 0.02 s."""
 TOO_LONG = "it took too long"
 HOST = "localhost"
 
 _HEAD = b"HTTP/1.1 200 OK\r\n"
 _RECORD = bytes.fromhex("1603034000")
 """The beginning of a TLS record whose 16 KiB are still to come."""
+_SPACES = [b" "] * DROPS
 _DRIPS = {
-    "silence": Pieces((b"",), gap=3 * SOON),
-    "headers": Pieces((_HEAD, *[b"X-Slow: yes\r\n"] * 60), gap=SOON / 20),
-    "a body": Pieces((_HEAD + b"Content-Length: 100\r\n\r\n", *[b" "] * 60), gap=SOON / 20),
-    "a body until the end": Pieces((_HEAD + b"\r\n", *[b" "] * 60), gap=SOON / 20),
+    "silence": Pieces((b"",), gap=A_WHILE),
+    "headers": Pieces((_HEAD, *[b"X-Slow: yes\r\n"] * DROPS), gap=A_WHILE / DROPS),
+    "a body": Pieces((_HEAD + b"Content-Length: 9999\r\n\r\n", *_SPACES), gap=A_WHILE / DROPS),
+    "a body until the end": Pieces((_HEAD + b"\r\n", *_SPACES), gap=A_WHILE / DROPS),
 }
 _TLS_DRIPS = {
-    "silence": Pieces((b"",), gap=3 * SOON),
-    "a record": Pieces((_RECORD, *[b" "] * 60), gap=SOON / 20),
+    "silence": Pieces((b"",), gap=A_WHILE),
+    "a record": Pieces((_RECORD, *_SPACES), gap=A_WHILE / DROPS),
 }
 
 

@@ -216,8 +216,18 @@ async def test_a_look_that_waits_gives_up_in_time(
     message = await _invoke(way, looking, _look(job_id, wait=True))
     assert message.status == "success"
     assert "Still running" in message.content
-    assert sandbox.jobs[0].queries > 1
     assert len(sandbox.jobs) == 1
+
+
+@BOTH_WAYS
+async def test_a_look_that_waits_asks_until_the_job_is_done(
+    way: Way, sandbox: Sandbox, flux: ShortAPIFlux, looking: FluxGetJobTool
+) -> None:
+    """It comes back with the pictures, not with "still running"."""
+    sandbox.inject(Fault("query", "status_word", word="processing", times=2))
+    message = await _invoke(way, looking, _look(flux.create("a fox").job_id, wait=True))
+    assert message.content.startswith("Made 1 image: ")
+    assert (sandbox.jobs[0].queries, len(sandbox.jobs)) == (3, 1)
 
 
 @BOTH_WAYS
