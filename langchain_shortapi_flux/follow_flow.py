@@ -67,7 +67,7 @@ def follow_job(
                 wait = _gap(job, here, here.clock() - asked_from, took, lesson)
                 if bought_now and _will_be_called(here):
                     wait *= BACKSTOP_FACTOR
-                wait = here.pace.together(here.clock(), wait)
+                wait = here.pace.together(here.clock(), wait, here.queries_per_second)
             else:
                 wait = 0.0
             left = here.time_left()

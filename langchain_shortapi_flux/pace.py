@@ -21,8 +21,9 @@ CALM_SECONDS = 0.001
 CAP_IN_USE_SECONDS = 120.0
 """A cap that nobody asked with for so long holds no more: no policy waits longer between queries
 but one whose gaps were set to more than this."""
-BURST_SECONDS = 0.1
-"""As many queries as the cap allows in this time may go out at once."""
+BURST_SECONDS = 0.25
+"""As many queries as the cap allows in this time may go out at once: so many are late together
+where the process was busy for that long, as with collecting the garbage of thousands of jobs."""
 TOGETHER_SECONDS = 0.02
 """Queries of many jobs go out together, at most once in this time. Each on its own would find the
 process asleep and its caches cold, which costs as much as the query."""
@@ -50,6 +51,8 @@ CREATES_DOUBLE_IN_SECONDS = 10.0
 """Once a further complaint has shown how fast is too fast: in this time it is twice as fast."""
 PHASES = 20
 """So many processes, one started after another, have each a moment of their own."""
+PLANNED_MIN = 128
+"""How many moments with queries planned for them are kept before those gone by are dropped."""
 ROUNDING = 1e-6
 """Of a tick: a moment that lies so little behind one is that one, and not the next."""
 SERVICES_KEPT = 64
@@ -75,6 +78,9 @@ class Pace:
         self._phase = phase
         self._lock = ProcessLock()
         self._followed = 0
+        self._planned: dict[int, int] = {}  # by tick: how many waits are to end then
+        self._full: dict[int, int] = {}  # ticks without room, and where to look on
+        self._planned_max = PLANNED_MIN
         self._creates_waiting = 0
         self._creates_out = 0
         self._creates_held_until = 0.0
@@ -96,14 +102,44 @@ class Pace:
         with self._lock.own:
             self._followed += by
 
-    def together(self, now: float, wait: float) -> float:
-        """The wait, so changed that it ends when others do: by up to half of ``TOGETHER_SECONDS``.
+    def together(self, now: float, wait: float, per_second: float) -> float:
+        """The wait, so changed that it ends when others do, yet not more of them than may query.
 
-        The same where few jobs are followed, or the wait is too short to be changed by so much.
+        It is changed by up to half of ``TOGETHER_SECONDS``; longer by more where the cap leaves no
+        room at that moment, for whoever came then would have to wait once more, for a turn. This
+        is a plan and no turn: a job that is left before takes none away. The wait stays as it is
+        where few jobs are followed, or where it is too short to be changed by so much.
+
+        Args:
+            now: What the clock says.
+            wait: Seconds to wait for the next query.
+            per_second: As for ``turn``.
         """
         if self._followed <= MANY_JOBS or wait < TOGETHER_LEAST_SECONDS:
             return wait
-        return self._when_others_do(now + wait - TOGETHER_SECONDS / 2) - now
+        earliest = now + wait - TOGETHER_SECONDS / 2
+        with self._lock.own:
+            room = self._cap_in_use(now, per_second) * self._share_at(now) * TOGETHER_SECONDS
+            tick = self._tick(earliest)
+            if room >= 1:
+                tick = self._plan(tick, room, self._tick(now))
+        return max(self._moment(tick), earliest) - now
+
+    def _plan(self, tick: int, room: float, tick_now: int) -> int:
+        full, passed = self._full, []
+        while tick in full:
+            passed.append(tick)
+            tick = full[tick]
+        for one in passed:  # so that thousands of full ones are not gone through again
+            full[one] = tick
+        planned = self._planned[tick] = self._planned.get(tick, 0) + 1
+        if planned >= room:
+            full[tick] = tick + 1
+        if len(self._planned) > self._planned_max:
+            self._planned = {at: many for at, many in self._planned.items() if at >= tick_now}
+            self._full = {at: on for at, on in full.items() if at >= tick_now}
+            self._planned_max = max(2 * len(self._planned), PLANNED_MIN)
+        return tick
 
     def turn(self, now: float, per_second: float, patience: float = math.inf) -> float | None:
         """Take the next turn of a query: how many seconds to wait for it, 0 if it may go now.
@@ -116,16 +152,15 @@ class Pace:
                 one comes later.
         """
         with self._lock.own:
-            self._caps[per_second] = now
-            self._cap = per_second if len(self._caps) == 1 else self._lowest_cap(now)
+            cap = self._cap_in_use(now, per_second)
             earliest = max(now, self._held_until)
             begin = max(self._next_query, earliest - BURST_SECONDS)
-            gap = 1 / (self._cap * self._share_at(now))
+            gap = 1 / (cap * self._share_at(now))
             go_at = max(begin, earliest)
             if go_at - now >= patience:
                 return None
             if go_at > now and gap < TOGETHER_SECONDS:
-                together = self._when_others_do(go_at)
+                together = max(self._moment(self._tick(go_at)), go_at)
                 go_at = together if together - now < patience else go_at
             wait = go_at - now
             self._next_query = begin + gap
@@ -136,9 +171,16 @@ class Pace:
         with self._lock.own:
             self._next_query -= 1 / self._cap
 
-    def _when_others_do(self, earliest: float) -> float:
-        ticks = math.ceil((earliest - self._phase) / TOGETHER_SECONDS - ROUNDING)
-        return max(ticks * TOGETHER_SECONDS + self._phase, earliest)
+    def _tick(self, earliest: float) -> int:
+        return math.ceil((earliest - self._phase) / TOGETHER_SECONDS - ROUNDING)
+
+    def _moment(self, tick: int) -> float:
+        return tick * TOGETHER_SECONDS + self._phase
+
+    def _cap_in_use(self, now: float, per_second: float) -> float:
+        self._caps[per_second] = now
+        self._cap = per_second if len(self._caps) == 1 else self._lowest_cap(now)
+        return self._cap
 
     def _lowest_cap(self, now: float) -> float:
         in_use = {cap: at for cap, at in self._caps.items() if at > now - CAP_IN_USE_SECONDS}

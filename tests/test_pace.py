@@ -15,6 +15,7 @@ from transcripts import CREATED, RECEIVED_AT, RUNNING, SUCCEEDED, TOO_MANY, UNST
 from langchain_shortapi_flux import FluxJob, FluxRequest, JobTimeout, RetryLimits
 from langchain_shortapi_flux.flow_steps import Order
 from langchain_shortapi_flux.follow_flow import follow_job
+from langchain_shortapi_flux.http_acts import HttpRequest
 from langchain_shortapi_flux.job_flow import buy_job, create_job
 from langchain_shortapi_flux.pace import (
     BURST_SECONDS,
@@ -22,6 +23,8 @@ from langchain_shortapi_flux.pace import (
     CAPS_KEPT,
     CREATES_PER_SECOND_MIN,
     MANY_JOBS,
+    PLANNED_MIN,
+    QUERIES_PER_SECOND,
     RECOVERY_SECONDS,
     SLOWEST_SHARE,
     TOGETHER_SECONDS,
@@ -91,8 +94,8 @@ def test_complaints_after_one_another_slow_down_to_a_floor() -> None:
     for _ in range(50):
         pace.slow_down(now, 0.1)
         now += 1.0
-    pace.turn(now + 10, CAP)
-    assert 0 < (pace.turn(now + 10, CAP) or 0.0) + BURST_SECONDS <= 1 / (CAP * SLOWEST_SHARE)
+    *_, before, last = turns(pace, now + 10, 20)
+    assert 0 < last - before <= 1 / (CAP * SLOWEST_SHARE)
 
 
 def test_the_speed_comes_back() -> None:
@@ -253,7 +256,7 @@ def test_waits_of_many_jobs_end_together() -> None:
     """Each is moved by half a tick at most, and on the whole by nothing."""
     pace, plain = Pace(), [1.0 + number * 0.00317 for number in range(1000)]
     pace.follow(MANY_JOBS + 1)
-    moved = [pace.together(1000.0, wait) for wait in plain]
+    moved = [pace.together(1000.0, wait, QUERIES_PER_SECOND) for wait in plain]
     for wait, before in zip(moved, plain, strict=True):
         assert abs(wait - before) <= TOGETHER_SECONDS / 2 + 1e-9
         assert in_ticks(1000.0 + wait) == pytest.approx(round(in_ticks(1000.0 + wait)), abs=1e-6)
@@ -266,7 +269,7 @@ def test_processes_have_moments_of_their_own(now: float, phase: float) -> None:
     """The clock is one for a machine: without that, all its workers would ask at once."""
     pace = Pace(phase)
     pace.follow(MANY_JOBS + 1)
-    wait = pace.together(now, 1.2345)
+    wait = pace.together(now, 1.2345, QUERIES_PER_SECOND)
     ends = in_ticks(now + wait - phase)
     assert abs(wait - 1.2345) <= TOGETHER_SECONDS / 2 + 1e-6
     assert ends == pytest.approx(round(ends), abs=1e-3 if now > 1e9 else 1e-6)
@@ -316,19 +319,86 @@ def test_waits_of_a_few_jobs_stay_as_they_are(jobs: int) -> None:
     """There is nothing to be gained."""
     pace = Pace()
     pace.follow(jobs)
-    assert pace.together(1000.0, 1.2345) == 1.2345
+    assert pace.together(1000.0, 1.2345, QUERIES_PER_SECOND) == 1.2345
 
 
 def test_short_waits_stay_as_they_are() -> None:
     """A user who wants a query every 0.05 s gets it."""
     pace = Pace()
     pace.follow(MANY_JOBS + 1)
-    assert pace.together(1000.0, 0.05) == 0.05
+    assert pace.together(1000.0, 0.05, QUERIES_PER_SECOND) == 0.05
+
+
+def planned(pace: Pace, count: int, wait: float = 1.0, now: float = 1000.0) -> list[int]:
+    """How many ticks late each of so many waits ends that are to end at the same moment."""
+    ends = [now + pace.together(now, wait, CAP) for _ in range(count)]
+    return [round(in_ticks(end - (now + wait))) for end in ends]
+
+
+def test_no_more_waits_end_together_than_may_query() -> None:
+    """Two in a fiftieth of a second, at 100 a second: none of them has to wait again."""
+    pace = Pace()
+    pace.follow(MANY_JOBS + 1)
+    late = planned(pace, 100)
+    assert late == [number // 2 for number in range(100)]
+    assert turns(Pace(), 1001.0, 100)[-1] > 1001.0
+    for number in late:
+        assert pace.turn(1001.0 + number * TOGETHER_SECONDS, CAP) == 0.0
+
+
+def test_a_wait_ends_where_there_is_room_next() -> None:
+    """Behind what is full already, and before it as well."""
+    pace = Pace()
+    pace.follow(MANY_JOBS + 1)
+    assert planned(pace, 6) == [0, 0, 1, 1, 2, 2]
+    assert planned(pace, 3, wait=1.0 + TOGETHER_SECONDS) == [2, 2, 3]
+    assert planned(pace, 3, wait=1.0 - TOGETHER_SECONDS) == [0, 0, 5]
+    assert planned(pace, 3) == [5, 5, 6]
+
+
+def test_after_a_complaint_fewer_waits_end_together() -> None:
+    """The cap is half of itself then."""
+    pace = Pace()
+    pace.follow(MANY_JOBS + 1)
+    pace.slow_down(1000.0, 0.5)
+    assert planned(pace, 4) == [0, 1, 2, 3]
+
+
+def test_at_a_low_cap_nothing_is_planned() -> None:
+    """Less than one in a moment: turns keep those apart."""
+    pace = Pace()
+    pace.follow(MANY_JOBS + 1)
+    ends = {pace.together(1000.0, 1.0, 20.0) for _ in range(50)}
+    assert len(ends) == 1
+
+
+def test_what_was_planned_is_forgotten_when_it_is_over() -> None:
+    """A process that runs for days plans without end."""
+    pace = Pace()
+    pace.follow(MANY_JOBS + 1)
+    for number in range(20_000):
+        pace.together(1000.0 + number, 1.0, CAP)
+        assert len(pace._planned) <= PLANNED_MIN + 1
+    for number in range(20_000):
+        planned(pace, 2, now=50_000.0 + number)
+        assert len(pace._full) <= PLANNED_MIN + 1
+
+
+def test_no_job_waits_twice_for_its_query() -> None:
+    """The flow itself asks for the plan: of 600 jobs begun at once each queries when it wakes."""
+    clock, pace = Clock(), Pace()
+    flows = [follow_job(JOB, here(clock, pace=pace)) for _ in range(600)]
+    asleep = [(clock() + next(flow).wait, flow) for flow in flows][MANY_JOBS:]
+    for end, flow in sorted(asleep, key=lambda one: one[0]):
+        clock.pass_by(end - clock())
+        assert isinstance(flow.send(None).act, HttpRequest)
+    for flow in flows:
+        flow.close()
 
 
 def test_turns_at_a_high_cap_come_together() -> None:
     """At 1,000 a second twenty go at a time, and none before it may."""
-    when = turns(Pace(), 1000.0, 1100, 1000.0)
+    when = turns(Pace(), 1000.0, 1000 + round(1000 * BURST_SECONDS), 1000.0)
     later = [at for at in when if at > 1000.0]
     assert len(later) == pytest.approx(1000, abs=2)
     assert len(set(later)) == pytest.approx(1 / TOGETHER_SECONDS, abs=1)
@@ -339,8 +409,8 @@ def test_turns_at_a_high_cap_come_together() -> None:
 def test_turns_at_a_low_cap_come_one_by_one() -> None:
     """Less than one in a tick: to wait for another would be a wait for nothing."""
     when = turns(Pace(), 1000.003, 20, 10.0)
-    assert when[0] == when[1] == 1000.003
-    assert when[2:] == pytest.approx([1000.003 + number * 0.1 for number in range(1, 19)])
+    due = [1000.003 - BURST_SECONDS + number * 0.1 for number in range(20)]
+    assert when == pytest.approx([max(at, 1000.003) for at in due])
 
 
 @pytest.mark.parametrize("end", ["its end", "an error", "being left", "no first step"])
@@ -353,14 +423,14 @@ def test_a_job_counts_as_followed_only_while_it_is(end: str) -> None:
     last = follow_job(JOB, here(clock, pace=pace, timeout=0.0 if end == "an error" else 9.0))
     if end != "no first step":
         next(last)
-        assert pace.together(clock(), 1.2345) != 1.2345
+        assert pace.together(clock(), 1.2345, QUERIES_PER_SECOND) != 1.2345
     if end == "its end":
         assert perform(last, [RUNNING, SUCCEEDED], clock).job is not None
     elif end == "an error":
         with pytest.raises(JobTimeout):
             last.send(None)
     last.close()
-    assert pace.together(clock(), 1.2345) == 1.2345
+    assert pace.together(clock(), 1.2345, QUERIES_PER_SECOND) == 1.2345
     for other in others:
         other.close()
 

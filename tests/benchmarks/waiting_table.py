@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from langchain_shortapi_flux import PollPolicy
 from langchain_shortapi_flux.learned_delay import JobKind, LearnedDelays
-from langchain_shortapi_flux.pace import Pace
+from langchain_shortapi_flux.pace import QUERIES_PER_SECOND, Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -116,7 +116,7 @@ def poll(
     queries, now, took, pending_at = 0, 0.0, 0.0, 0.0
     while True:
         wait = policy.wait(queries, now, dice.random(), took=took, learned=learned)
-        sent = now + pace.together(started + now, wait)
+        sent = now + pace.together(started + now, wait, QUERIES_PER_SECOND)
         queries, now, took = queries + 1, sent + round_trip, round_trip
         if sent + round_trip >= job_seconds:
             return Polled(queries, sent + 1.5 * round_trip - job_seconds, pending_at, sent)
