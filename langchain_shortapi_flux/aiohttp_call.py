@@ -20,7 +20,6 @@ from langchain_shortapi_flux.connection import (
     why_lost,
 )
 from langchain_shortapi_flux.http_acts import HttpReply, HttpRequest, Lost
-from langchain_shortapi_flux.loop_session import contact_of_request
 
 if TYPE_CHECKING:
     from langchain_shortapi_flux.loop_session import Contact, LoopSession
@@ -42,14 +41,16 @@ async def perform(
 
     ``contact`` says the latter also where this is cancelled.
     """
-    contact_of_request.set(contact)
     try:
         time_left = await session.turns.take(act.time_left)
+        task = asyncio.current_task()
+        session.contacts[task] = contact
         try:
             return await _exchange(
                 act, session.http, connection, contact, min(time_left, act.exchange)
             )
         finally:
+            del session.contacts[task]
             session.turns.give_back()
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         return Lost(sent=contact.made, reason=why_lost(error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from langchain_shortapi_flux.aiohttp_call import perform
@@ -23,7 +22,7 @@ async def run(
     flow: JobFlow,
     connection: Connection,
     surroundings: Surroundings,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    sleep: Callable[[float], Awaitable[None]] | None = None,
 ) -> AsyncGenerator[FluxJob]:
     """Yield each new snapshot of the job, the last one when it has ended."""
     shown: FluxJob | None = None
@@ -41,7 +40,12 @@ async def run(
                 if step.job is not None and step.job is not shown:
                     yield (shown := step.job)
                 if step.wait:
-                    await (step.bell.await_ring if step.bell else sleep)(step.wait)
+                    if step.bell is not None:
+                        await step.bell.await_ring(step.wait)
+                    elif sleep is not None:
+                        await sleep(step.wait)
+                    else:
+                        await session.waits.sleep(step.wait)
                 if isinstance(step.act, HttpRequest):
                     contact = Contact(step.act.repeatable)
                     answer = await perform(step.act, session, connection, contact)

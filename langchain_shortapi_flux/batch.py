@@ -174,9 +174,11 @@ class Batch:
             BatchFailed: At the end, where one or more failed and ``return_exceptions`` is off.
         """
         settled: asyncio.Queue[int] = asyncio.Queue()
+        within = current_batch.set(self._size)  # each task takes it over as it is made
         tasks = [
             asyncio.create_task(self._settle(index, settled)) for index in range(len(self._inputs))
         ]
+        current_batch.reset(within)
         with self._explaining():
             try:
                 for _ in tasks:
@@ -214,7 +216,6 @@ class Batch:
 
     async def _settle(self, index: int, settled: asyncio.Queue[int]) -> None:
         see = partial(self._note, index)
-        current_batch.set(self._size)  # in the context of this job's own task
         try:
             async with self._gate:
                 job = await self._buy(self._inputs[index], self._configs[index], see)

@@ -124,7 +124,7 @@ def _order(
     """What is to be bought, under which key, and whether the caller named that key."""
     asked = read_input(input, options, var_child_runnable_config.get())
     here = _circumstances(flux, asked.max_wait)
-    order = Order(asked.request.filled_from(flux), flux.model, flux.callback_url)
+    order = Order(asked.filled_from(flux), flux.model, flux.callback_url)
     holder, named = os.urandom(HOLDER_BYTES).hex(), asked.request_key is not None
     purchase = Purchase(
         key=purchase_key(flux.base_url, asked.request_key or f"unnamed {holder}"),

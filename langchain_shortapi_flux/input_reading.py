@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from langchain_shortapi_flux.flux_input import FluxInput
 
 
+_REQUEST_FIELDS = tuple(FluxRequest.model_fields)
+
+
 class Asked(FluxRequest):
     """A request, and what its caller said about buying it once. Never on the wire.
 
@@ -46,7 +49,7 @@ class Asked(FluxRequest):
     def request(self) -> FluxRequest:
         """What is asked for, alone."""
         # Not validated once more: the fields were, as part of this.
-        own = {name: getattr(self, name) for name in FluxRequest.model_fields}
+        own = {name: getattr(self, name) for name in _REQUEST_FIELDS}
         return made_of(FluxRequest, own, self.model_fields_set & own.keys())
 
 

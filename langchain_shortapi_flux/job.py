@@ -55,10 +55,12 @@ Repeat = Literal["raise", "buy"]
 ASPECT_RATIOS: tuple[str, ...] = get_args(AspectRatio)
 PERFORMANCES: tuple[str, ...] = get_args(Performance)
 IMAGE_COUNTS = (1, 2, 4, 8)
+_OPTIONS = ("aspect_ratio", "num_images", "performance")
 
 
 def _sendable_prompt(prompt: str) -> str:
-    if not any(letter.isprintable() and not letter.isspace() for letter in prompt):
+    plain = bool(prompt) and prompt.isprintable() and not prompt.isspace()  # most are: it is quick
+    if not plain and not any(one.isprintable() and not one.isspace() for one in prompt):
         raise ValueError("the prompt is blank; say what the picture should show")
     try:
         prompt.encode("utf-8")
@@ -131,12 +133,12 @@ class FluxRequest(BaseModel):
 
     def filled_from(self, defaults: FluxRequest | Any) -> FluxRequest:
         """This request, each unset option taken from the attribute of that name of ``defaults``."""
-        unset = {
-            name: getattr(defaults, name)
-            for name in ("aspect_ratio", "num_images", "performance")
-            if getattr(self, name) is None
+        given = self.__dict__
+        filled = {
+            name: getattr(defaults, name) if given[name] is None else given[name]
+            for name in _OPTIONS
         }
-        return made_of(FluxRequest, self.__dict__ | unset, self.model_fields_set | unset.keys())
+        return made_of(FluxRequest, {"prompt": self.prompt, **filled}, {"prompt", *_OPTIONS})
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,9 @@ class Origin:
     def of(cls, job: FluxJob) -> Origin:
         """The origin of a job's pictures."""
         return cls(job.job_id, job.base_url, job.charge)
+
+
+_NOWHERE = Origin()
 
 
 class FluxImage(BaseModel):
@@ -410,8 +415,18 @@ def next_snapshot(job: FluxJob, news: dict[str, Any]) -> FluxJob:
 Made = TypeVar("Made", bound=BaseModel)
 
 
-def made_of(kind: type[Made], fields: dict[str, Any], fields_set: set[str]) -> Made:
-    """One of that kind, of all its fields, which are taken as they are.
+def picture_at(url: str) -> FluxImage:
+    """The picture at a URL, which is taken as it is."""
+    return made_of(FluxImage, {"url": url}, {"url"}, {"_inline": None, "_origin": _NOWHERE})
+
+
+def made_of(
+    kind: type[Made],
+    fields: dict[str, Any],
+    fields_set: set[str],
+    kept: dict[str, Any] | None = None,
+) -> Made:
+    """One of that kind, of all its fields and of what it keeps to itself, taken as they are.
 
     What ``model_construct`` and ``model_copy`` do, at a third of their cost: there is one for each
     query of each job.
@@ -421,5 +436,5 @@ def made_of(kind: type[Made], fields: dict[str, Any], fields_set: set[str]) -> M
     set_slot(made, "__dict__", fields)
     set_slot(made, "__pydantic_fields_set__", fields_set)
     set_slot(made, "__pydantic_extra__", None)
-    set_slot(made, "__pydantic_private__", None)
+    set_slot(made, "__pydantic_private__", kept)
     return made

@@ -18,7 +18,7 @@ from langchain_shortapi_flux.envelope import (
     read_message,
     shown_value,
 )
-from langchain_shortapi_flux.job import FluxImage, JobStatus
+from langchain_shortapi_flux.job import FluxImage, JobStatus, picture_at
 from langchain_shortapi_flux.loopback import is_loopback
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _image(url: object, *, loopback: bool) -> FluxImage | None:
         except ValueError:  # no base64, or a character that is not even ASCII
             return None
         return FluxImage.from_bytes(content, match[1].lower()) if content else None
-    return FluxImage(url=url) if is_picture_url(url, loopback=loopback) else None
+    return picture_at(url) if is_picture_url(url, loopback=loopback) else None
 
 
 _NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f]")

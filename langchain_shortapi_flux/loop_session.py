@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakKeyDictionary
@@ -20,6 +19,7 @@ from langchain_shortapi_flux.connection import (
     Connection,
     ssl_context,
 )
+from langchain_shortapi_flux.shared_waits import SharedWaits
 from langchain_shortapi_flux.socket_turns import SocketTurns
 
 if TYPE_CHECKING:
@@ -46,13 +46,14 @@ class Contact:
     done_at: float = -math.inf
 
 
-contact_of_request: ContextVar[Contact | None] = ContextVar("contact", default=None)
-"""The contact of the request that the running task makes."""
+Contacts = dict["asyncio.Task[Any] | None", Contact]
+"""The contact of the request that a task makes."""
 
 
 class _Connector(aiohttp.TCPConnector):
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, contacts: Contacts, **options: Any) -> None:
         super().__init__(**options)
+        self._contacts = contacts
         self._used_by: dict[ResponseHandler, Contact] = {}
 
     async def connect(
@@ -66,7 +67,7 @@ class _Connector(aiohttp.TCPConnector):
         Not by aiohttp's trace hooks, which cost more than all else that is done for a request here.
         """
         given = await super().connect(req, traces, timeout)
-        contact = contact_of_request.get()
+        contact = self._contacts.get(asyncio.current_task())
         if contact is not None:
             while self._is_unfit(given, contact):
                 given.close()
@@ -104,8 +105,10 @@ class LoopSession:
     """
 
     def __init__(self, connection: Connection, of_this_loop: dict[Connection, LoopSession]) -> None:
-        self.http = _open(connection)
+        self.contacts: Contacts = {}
+        self.http = _open(connection, self.contacts)
         self.turns = SocketTurns(connection.max_connections)
+        self.waits = SharedWaits()
         self._connection, self._of_this_loop = connection, of_this_loop
         self.jobs = 0
 
@@ -129,14 +132,16 @@ _sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Connection, LoopSes
 def loop_session(connection: Connection) -> LoopSession:
     """The running loop's session for this connection. To be entered at once."""
     of_this_loop = _sessions.setdefault(asyncio.get_running_loop(), {})
-    if connection not in of_this_loop:
-        of_this_loop[connection] = LoopSession(connection, of_this_loop)
-    return of_this_loop[connection]
+    session = of_this_loop.get(connection)
+    if session is None:
+        session = of_this_loop[connection] = LoopSession(connection, of_this_loop)
+    return session
 
 
-def _open(connection: Connection) -> aiohttp.ClientSession:
+def _open(connection: Connection, contacts: Contacts) -> aiohttp.ClientSession:
     https = connection.base_url.startswith("https")
     connector = _Connector(
+        contacts,
         limit=connection.max_connections,
         keepalive_timeout=IDLE_SECONDS_MAX,
         ssl=ssl_context(connection.ca_bundle) if https else True,

@@ -64,6 +64,7 @@ ORDER = [
         "surroundings",
         "socket_contact",
         "socket_turns",
+        "shared_waits",
         "loop_session",
         "requests_call",
         "requests_driver",
