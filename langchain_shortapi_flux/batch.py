@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -129,9 +129,7 @@ class Batch:
         self._configs = get_config_list(config, len(inputs))
         self._buy = buy
         at_once = self._configs[0].get("max_concurrency") if inputs else None
-        self._gate: AbstractAsyncContextManager[Any] = (
-            asyncio.Semaphore(at_once) if at_once else nullcontext()
-        )
+        self._gate = asyncio.Semaphore(at_once) if at_once else None
         self._size = BatchSize(len(inputs))
         self._seen: dict[int, FluxJob] = {}
         self._note = self._seen.__setitem__  # one for all: it is held for each job
@@ -217,8 +215,11 @@ class Batch:
     async def _settle(self, index: int, settled: asyncio.Queue[int]) -> None:
         see = partial(self._note, index)
         try:
-            async with self._gate:
+            if self._gate is None:
                 job = await self._buy(self._inputs[index], self._configs[index], see)
+            else:
+                async with self._gate:
+                    job = await self._buy(self._inputs[index], self._configs[index], see)
             self._outcomes[index] = job
         except Exception as error:  # noqa: BLE001 - it is the caller's, in its place
             if (bought := self._seen.get(index)) and getattr(error, "job_id", None) is None:

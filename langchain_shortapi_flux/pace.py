@@ -51,6 +51,9 @@ CREATES_DOUBLE_IN_SECONDS = 10.0
 """Once a further complaint has shown how fast is too fast: in this time it is twice as fast."""
 PHASES = 20
 """So many processes, one started after another, have each a moment of their own."""
+BEHIND_SHARE = 0.8
+"""Where queries are late all the same, fewer are planned, this share of what there is room for,
+until the late ones have caught up."""
 PLANNED_MIN = 128
 """How many moments with queries planned for them are kept before those gone by are dropped."""
 ROUNDING = 1e-6
@@ -121,6 +124,8 @@ class Pace:
         with self._lock.own:
             room = self._cap_in_use(now, per_second) * self._share_at(now) * TOGETHER_SECONDS
             tick = self._tick(earliest)
+            if self._next_query > now:
+                room *= BEHIND_SHARE
             if room >= 1:
                 tick = self._plan(tick, room, self._tick(now))
         return max(self._moment(tick), earliest) - now

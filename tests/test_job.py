@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 from decimal import Decimal
@@ -80,6 +81,19 @@ def test_a_request_is_filled_where_it_is_unset_only() -> None:
     assert filled == FluxRequest(
         prompt="a fox", aspect_ratio="16:9", num_images=2, performance="schnell"
     )
+
+
+def test_what_filled_requests_share_no_copy_changes() -> None:
+    """Which fields are set is one set for all of them."""
+    plain = FluxRequest(prompt="a fox", aspect_ratio="1:1", num_images=1, performance="dev")
+    one, other = FluxRequest(prompt="a fox").filled_from(plain), plain.filled_from(plain)
+    every = {"prompt", "aspect_ratio", "num_images", "performance"}
+    for again in (one.model_copy(update={"prompt": "a bear"}), copy.copy(one), copy.deepcopy(one)):
+        again.model_fields_set.clear()
+        assert one.model_fields_set == other.model_fields_set == every
+    with pytest.raises(ValidationError, match="frozen"):
+        one.prompt = "a bear"  # type: ignore[misc]
+    assert pickle.loads(pickle.dumps(one)) == one == plain
 
 
 @pytest.mark.parametrize("given", ["1", 1, 1.0, " 8 ", "4", 2])

@@ -364,6 +364,16 @@ def test_after_a_complaint_fewer_waits_end_together() -> None:
     assert planned(pace, 4) == [0, 1, 2, 3]
 
 
+def test_while_queries_are_late_fewer_waits_end_together() -> None:
+    """A process that was busy for long has to catch up."""
+    pace = Pace()
+    pace.follow(MANY_JOBS + 1)
+    turns(pace, 1000.0, 600, cap=1000.0)
+    for now, together in ((1000.0, 16), (1001.0, 20)):
+        ends = [now + pace.together(now, 1.0, 1000.0) for _ in range(2 * together)]
+        assert [ends.count(end) for end in sorted(set(ends))] == [together, together]
+
+
 def test_at_a_low_cap_nothing_is_planned() -> None:
     """Less than one in a moment: turns keep those apart."""
     pace = Pace()
