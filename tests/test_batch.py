@@ -28,6 +28,7 @@ from langchain_shortapi_flux import (
     RetryLimits,
     ShortAPIFlux,
 )
+from langchain_shortapi_flux.run_progress import current_batch
 from langchain_shortapi_flux.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
@@ -134,6 +135,13 @@ def test_all_jobs_are_in_flight_together(sandbox: Sandbox, how: str) -> None:
     finally:
         finisher.join()
     assert {job.status for job in jobs} == {"succeeded"}
+
+
+async def test_a_batch_leaves_nothing_in_its_callers_context(sandbox: Sandbox) -> None:
+    """Runs that come after it, or between its jobs, do not belong to it."""
+    async for _ in flux_on(sandbox).abatch_as_completed(PROMPTS):
+        assert current_batch.get() is None
+    assert current_batch.get() is None
 
 
 @pytest.mark.parametrize("how", HOWS)

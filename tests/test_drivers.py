@@ -628,6 +628,7 @@ async def test_what_is_known_of_connections_does_not_outgrow_them() -> None:
             for _ in range(12):
                 await flux.aquery("one")
             assert len(vars(session.http.connector)["_used_by"]) <= 2 * 2 + 1
+            assert session.contacts == {}
         assert len({asked.connection for asked in server.asked}) == 12
 
 

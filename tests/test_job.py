@@ -16,6 +16,7 @@ from whole_pictures import png
 
 from langchain_shortapi_flux import FluxImage, FluxJob, FluxRequest, PollPolicy, RetryLimits
 from langchain_shortapi_flux.invalid_values import describe_invalid
+from langchain_shortapi_flux.job import next_snapshot, picture_at
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +82,28 @@ def test_a_request_is_filled_where_it_is_unset_only() -> None:
     assert filled == FluxRequest(
         prompt="a fox", aspect_ratio="16:9", num_images=2, performance="schnell"
     )
+
+
+def test_the_next_snapshot_knows_what_it_was_given() -> None:
+    """It is dumped whole, and the one before stays as it was."""
+    job = FluxJob(job_id="j1", status="pending")
+    later = next_snapshot(job, {"queries": 2, "status": "succeeded"})
+    assert later.model_dump(exclude_unset=True) == {
+        "job_id": "j1",
+        "status": "succeeded",
+        "queries": 2,
+    }
+    assert job.model_dump(exclude_unset=True) == {"job_id": "j1", "status": "pending"}
+    assert next_snapshot(later, {"queries": 3}).model_fields_set == {"job_id", "status", "queries"}
+
+
+def test_a_picture_of_a_reply_is_like_any_other() -> None:
+    """Made without a second look at what was read already."""
+    url = "https://cdn.example.com/tmp/fox.png"
+    picture = picture_at(url)
+    for one in (picture, copy.copy(picture), pickle.loads(pickle.dumps(picture))):
+        assert one == FluxImage(url=url)
+        assert (one.inline, one.model_dump(exclude_unset=True)) == (None, {"url": url})
 
 
 def test_what_filled_requests_share_no_copy_changes() -> None:

@@ -394,6 +394,16 @@ def test_what_was_planned_is_forgotten_when_it_is_over() -> None:
         assert len(pace._full) <= PLANNED_MIN + 1
 
 
+def test_thousands_of_full_moments_are_not_gone_through_for_each_wait() -> None:
+    """Or as many jobs at a low cap would take minutes to plan."""
+    pace = Pace()
+    pace.follow(MANY_JOBS + 1)
+    for _ in range(5_000):
+        pace.together(1000.0, 1.0, 50.0)
+    first = min(pace._full)
+    assert pace._full[first] - first > 4_900
+
+
 def test_no_job_waits_twice_for_its_query() -> None:
     """The flow itself asks for the plan: of 600 jobs begun at once each queries when it wakes."""
     clock, pace = Clock(), Pace()

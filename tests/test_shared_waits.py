@@ -116,8 +116,19 @@ async def test_one_who_leaves_when_the_wait_is_over_already(time: LoopTime) -> N
     waits = SharedWaits()
     first, second = await waiting(waits, LONG, LONG)
     time.now += LONG
-    waits._over(round(1000 * (1000.0 + LONG)))
+    waits._over(round(1000 * time.now))
     first.cancel()
+    await settle()
+    assert (first.cancelled(), second.cancelled(), second.done()) == (True, False, True)
+
+
+async def test_one_who_is_told_to_leave_when_the_timer_comes(time: LoopTime) -> None:
+    """It has not left yet, and nobody else is held up by it."""
+    waits = SharedWaits()
+    first, second = await waiting(waits, LONG, LONG)
+    time.now += LONG
+    first.cancel()
+    waits._over(round(1000 * time.now))
     await settle()
     assert (first.cancelled(), second.cancelled(), second.done()) == (True, False, True)
 
