@@ -50,8 +50,8 @@ async def perform(
                 act, session.http, connection, contact, min(time_left, act.exchange)
             )
         finally:
-            del session.contacts[task]
             session.turns.give_back()
+            session.contacts.pop(task, None)
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         return Lost(sent=contact.made, reason=why_lost(error))
 

@@ -173,10 +173,13 @@ class Batch:
         """
         settled: asyncio.Queue[int] = asyncio.Queue()
         within = current_batch.set(self._size)  # each task takes it over as it is made
-        tasks = [
-            asyncio.create_task(self._settle(index, settled)) for index in range(len(self._inputs))
-        ]
-        current_batch.reset(within)
+        try:
+            tasks = [
+                asyncio.create_task(self._settle(index, settled))
+                for index in range(len(self._inputs))
+            ]
+        finally:
+            current_batch.reset(within)
         with self._explaining():
             try:
                 for _ in tasks:

@@ -138,11 +138,7 @@ class FluxRequest(BaseModel):
             name: getattr(defaults, name) if given[name] is None else given[name]
             for name in _OPTIONS
         }
-        return made_of(FluxRequest, {"prompt": self.prompt, **filled}, _ALL_OF_A_REQUEST)
-
-
-_ALL_OF_A_REQUEST = set(FluxRequest.model_fields)
-"""One for all: nothing changes the set of a frozen model, and thousands are held at a time."""
+        return made_of(FluxRequest, {"prompt": self.prompt, **filled}, {"prompt", *_OPTIONS})
 
 
 @dataclass(frozen=True)
@@ -411,10 +407,7 @@ class FluxJob(BaseModel):
 
 def next_snapshot(job: FluxJob, news: dict[str, Any]) -> FluxJob:
     """The job with ``news``: fields and their values, taken as they are."""
-    fields_set = job.__pydantic_fields_set__
-    if not news.keys() <= fields_set:
-        fields_set = fields_set | news.keys()
-    made = made_of(FluxJob, job.__dict__ | news, fields_set)
+    made = made_of(FluxJob, job.__dict__ | news, job.__pydantic_fields_set__ | news.keys())
     made.model_post_init(None)
     return made
 

@@ -45,6 +45,8 @@ PASSED_SHARE = 0.9
 """They go out at this share of what went through in the last second."""
 CREATES_PER_SECOND_MIN = 0.1
 """Creates never go out more slowly than this."""
+CREATES_BURST_SECONDS = 0.1
+"""As many of them as may go in this time may go out at once, where turns were fetched late."""
 CREATES_ASK_WITHIN_SECONDS = 2.0
 """Creates that wait ask again within this time: they may go faster by then."""
 CREATES_DOUBLE_IN_SECONDS = 10.0
@@ -54,6 +56,11 @@ PHASES = 20
 BEHIND_SHARE = 0.8
 """Where queries are late all the same, fewer are planned, this share of what there is room for,
 until the late ones have caught up."""
+PLANNED_TOGETHER_MIN = 4
+"""Where the cap has room for fewer at a time, nothing is planned: turns keep so few apart."""
+PLANNED_LATER_TICKS_MAX = 100
+"""A wait is made longer by so many ticks at most, two seconds. Plans are not taken back: of jobs
+that were left, or of a cap that was lower for a while, no more than that stays behind."""
 PLANNED_MIN = 128
 """How many moments with queries planned for them are kept before those gone by are dropped."""
 ROUNDING = 1e-6
@@ -108,10 +115,10 @@ class Pace:
     def together(self, now: float, wait: float, per_second: float) -> float:
         """The wait, so changed that it ends when others do, yet not more of them than may query.
 
-        It is changed by up to half of ``TOGETHER_SECONDS``; longer by more where the cap leaves no
-        room at that moment, for whoever came then would have to wait once more, for a turn. This
-        is a plan and no turn: a job that is left before takes none away. The wait stays as it is
-        where few jobs are followed, or where it is too short to be changed by so much.
+        It is changed by up to half of ``TOGETHER_SECONDS``; longer by up to two seconds where the
+        cap leaves no room at that moment, for whoever came then would have to wait once more, for
+        a turn. This is a plan and no turn. The wait stays as it is where few jobs are followed, or
+        where it is too short to be changed by so much.
 
         Args:
             now: What the clock says.
@@ -126,17 +133,19 @@ class Pace:
             tick = self._tick(earliest)
             if self._next_query > now:
                 room *= BEHIND_SHARE
-            if room >= 1:
+            if room >= PLANNED_TOGETHER_MIN:
                 tick = self._plan(tick, room, self._tick(now))
         return max(self._moment(tick), earliest) - now
 
-    def _plan(self, tick: int, room: float, tick_now: int) -> int:
-        full, passed = self._full, []
+    def _plan(self, earliest: int, room: float, tick_now: int) -> int:
+        full, passed, tick = self._full, [], earliest
         while tick in full:
             passed.append(tick)
             tick = full[tick]
         for one in passed:  # so that thousands of full ones are not gone through again
             full[one] = tick
+        if tick > earliest + PLANNED_LATER_TICKS_MAX:
+            return earliest
         planned = self._planned[tick] = self._planned.get(tick, 0) + 1
         if planned >= room:
             full[tick] = tick + 1
@@ -216,7 +225,7 @@ class Pace:
                 others = max(self._creates_waiting - 1, 0)
                 return begin - now + dice * min(others * gap, CREATES_ASK_WITHIN_SECONDS)
             # A turn that was fetched late is not lost, but turns are not saved up either.
-            self._next_create = max(begin, now - max(BURST_SECONDS, gap)) + gap
+            self._next_create = max(begin, now - max(CREATES_BURST_SECONDS, gap)) + gap
             return 0.0
 
     def wait_with_create(self, by: int) -> None:

@@ -106,12 +106,14 @@ def test_a_picture_of_a_reply_is_like_any_other() -> None:
         assert (one.inline, one.model_dump(exclude_unset=True)) == (None, {"url": url})
 
 
-def test_what_filled_requests_share_no_copy_changes() -> None:
-    """Which fields are set is one set for all of them."""
+def test_filled_requests_share_nothing() -> None:
+    """Which fields are set is each one's own."""
     plain = FluxRequest(prompt="a fox", aspect_ratio="1:1", num_images=1, performance="dev")
     one, other = FluxRequest(prompt="a fox").filled_from(plain), plain.filled_from(plain)
     every = {"prompt", "aspect_ratio", "num_images", "performance"}
-    for again in (one.model_copy(update={"prompt": "a bear"}), copy.copy(one), copy.deepcopy(one)):
+    third = plain.filled_from(plain)
+    copies = (one.model_copy(update={"prompt": "a bear"}), copy.copy(one), copy.deepcopy(one))
+    for again in (*copies, third):
         again.model_fields_set.clear()
         assert one.model_fields_set == other.model_fields_set == every
     with pytest.raises(ValidationError, match="frozen"):

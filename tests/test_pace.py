@@ -23,7 +23,9 @@ from langchain_shortapi_flux.pace import (
     CAPS_KEPT,
     CREATES_PER_SECOND_MIN,
     MANY_JOBS,
+    PLANNED_LATER_TICKS_MAX,
     PLANNED_MIN,
+    PLANNED_TOGETHER_MIN,
     QUERIES_PER_SECOND,
     RECOVERY_SECONDS,
     SLOWEST_SHARE,
@@ -329,31 +331,34 @@ def test_short_waits_stay_as_they_are() -> None:
     assert pace.together(1000.0, 0.05, QUERIES_PER_SECOND) == 0.05
 
 
+EIGHT_AT_A_TIME = 8 / TOGETHER_SECONDS
+
+
 def planned(pace: Pace, count: int, wait: float = 1.0, now: float = 1000.0) -> list[int]:
     """How many ticks late each of so many waits ends that are to end at the same moment."""
-    ends = [now + pace.together(now, wait, CAP) for _ in range(count)]
+    ends = [now + pace.together(now, wait, EIGHT_AT_A_TIME) for _ in range(count)]
     return [round(in_ticks(end - (now + wait))) for end in ends]
 
 
 def test_no_more_waits_end_together_than_may_query() -> None:
-    """Two in a fiftieth of a second, at 100 a second: none of them has to wait again."""
+    """Eight in a fiftieth of a second, at 400 a second: none of them has to wait again."""
     pace = Pace()
     pace.follow(MANY_JOBS + 1)
-    late = planned(pace, 100)
-    assert late == [number // 2 for number in range(100)]
-    assert turns(Pace(), 1001.0, 100)[-1] > 1001.0
+    late = planned(pace, 200)
+    assert late == [number // 8 for number in range(200)]
+    assert turns(Pace(), 1001.0, 200, EIGHT_AT_A_TIME)[-1] > 1001.0
     for number in late:
-        assert pace.turn(1001.0 + number * TOGETHER_SECONDS, CAP) == 0.0
+        assert pace.turn(1001.0 + number * TOGETHER_SECONDS, EIGHT_AT_A_TIME) == 0.0
 
 
 def test_a_wait_ends_where_there_is_room_next() -> None:
     """Behind what is full already, and before it as well."""
     pace = Pace()
     pace.follow(MANY_JOBS + 1)
-    assert planned(pace, 6) == [0, 0, 1, 1, 2, 2]
-    assert planned(pace, 3, wait=1.0 + TOGETHER_SECONDS) == [2, 2, 3]
-    assert planned(pace, 3, wait=1.0 - TOGETHER_SECONDS) == [0, 0, 5]
-    assert planned(pace, 3) == [5, 5, 6]
+    assert planned(pace, 24) == [0] * 8 + [1] * 8 + [2] * 8
+    assert planned(pace, 12, wait=1.0 + TOGETHER_SECONDS) == [2] * 8 + [3] * 4
+    assert planned(pace, 12, wait=1.0 - TOGETHER_SECONDS) == [0] * 8 + [5] * 4
+    assert planned(pace, 9) == [5] * 8 + [6]
 
 
 def test_after_a_complaint_fewer_waits_end_together() -> None:
@@ -361,7 +366,7 @@ def test_after_a_complaint_fewer_waits_end_together() -> None:
     pace = Pace()
     pace.follow(MANY_JOBS + 1)
     pace.slow_down(1000.0, 0.5)
-    assert planned(pace, 4) == [0, 1, 2, 3]
+    assert planned(pace, 8) == [0] * 4 + [1] * 4
 
 
 def test_while_queries_are_late_fewer_waits_end_together() -> None:
@@ -374,34 +379,56 @@ def test_while_queries_are_late_fewer_waits_end_together() -> None:
         assert [ends.count(end) for end in sorted(set(ends))] == [together, together]
 
 
-def test_at_a_low_cap_nothing_is_planned() -> None:
-    """Less than one in a moment: turns keep those apart."""
+@pytest.mark.parametrize("cap", [1.0, 20.0, PLANNED_TOGETHER_MIN / TOGETHER_SECONDS - 1])
+def test_at_a_low_cap_nothing_is_planned(cap: float) -> None:
+    """Few at a time: turns keep those apart, to the query."""
     pace = Pace()
     pace.follow(MANY_JOBS + 1)
-    ends = {pace.together(1000.0, 1.0, 20.0) for _ in range(50)}
+    ends = {pace.together(1000.0, 1.0, cap) for _ in range(50)}
     assert len(ends) == 1
+
+
+def test_what_has_no_room_within_two_seconds_is_not_planned() -> None:
+    """It waits for its turn when its own time has come."""
+    pace = Pace()
+    pace.follow(MANY_JOBS + 1)
+    late = planned(pace, 1000)
+    assert max(late) == PLANNED_LATER_TICKS_MAX
+    assert late[-100:] == [0] * 100
+
+
+def test_jobs_that_were_left_hold_up_others_for_two_seconds_at_most() -> None:
+    """Their plans are not taken back, and a new job does not pay for it with its deadline."""
+    pace = Pace()
+    pace.follow(10_000)
+    planned(pace, 10_000)
+    pace.follow(-10_000)
+    pace.follow(MANY_JOBS + 1)
+    (late,) = planned(pace, 1, now=1000.5)
+    assert late <= PLANNED_LATER_TICKS_MAX
+    assert pace.turn(1000.5, EIGHT_AT_A_TIME) == 0.0
+    assert planned(pace, 1, now=1003.0) == [0]
 
 
 def test_what_was_planned_is_forgotten_when_it_is_over() -> None:
     """A process that runs for days plans without end."""
     pace = Pace()
     pace.follow(MANY_JOBS + 1)
-    for number in range(20_000):
-        pace.together(1000.0 + number, 1.0, CAP)
+    for number in range(10_000):
+        planned(pace, 1, now=1000.0 + number)
         assert len(pace._planned) <= PLANNED_MIN + 1
-    for number in range(20_000):
-        planned(pace, 2, now=50_000.0 + number)
+    for number in range(2_000):
+        planned(pace, 8, now=50_000.0 + number)
         assert len(pace._full) <= PLANNED_MIN + 1
 
 
-def test_thousands_of_full_moments_are_not_gone_through_for_each_wait() -> None:
-    """Or as many jobs at a low cap would take minutes to plan."""
+def test_full_moments_are_not_gone_through_for_each_wait() -> None:
+    """Or thousands of jobs would take long to plan."""
     pace = Pace()
     pace.follow(MANY_JOBS + 1)
-    for _ in range(5_000):
-        pace.together(1000.0, 1.0, 50.0)
+    planned(pace, 2_000)
     first = min(pace._full)
-    assert pace._full[first] - first > 4_900
+    assert pace._full[first] - first >= PLANNED_LATER_TICKS_MAX
 
 
 def test_no_job_waits_twice_for_its_query() -> None:

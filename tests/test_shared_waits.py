@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import pytest
 from loop_timers import live_timers
@@ -116,7 +118,7 @@ async def test_one_who_leaves_when_the_wait_is_over_already(time: LoopTime) -> N
     waits = SharedWaits()
     first, second = await waiting(waits, LONG, LONG)
     time.now += LONG
-    waits._over(round(1000 * time.now))
+    waits._endings[round(1000 * time.now)]._end()
     first.cancel()
     await settle()
     assert (first.cancelled(), second.cancelled(), second.done()) == (True, False, True)
@@ -128,9 +130,47 @@ async def test_one_who_is_told_to_leave_when_the_timer_comes(time: LoopTime) -> 
     first, second = await waiting(waits, LONG, LONG)
     time.now += LONG
     first.cancel()
-    waits._over(round(1000 * time.now))
+    waits._endings[round(1000 * time.now)]._end()
     await settle()
     assert (first.cancelled(), second.cancelled(), second.done()) == (True, False, True)
+
+
+async def test_nobody_joins_those_whose_wait_has_ended(time: LoopTime) -> None:
+    """They may not have gone on yet, and no timer would wake who joined them."""
+    waits = SharedWaits()
+    (first,) = await waiting(waits, LONG)
+    waits._endings[round(1000 * (time.now + LONG))]._end()
+    second = asyncio.create_task(waits.sleep(LONG))
+    await settle()
+    assert done([first, second]) == [True, False]
+    time.now += LONG
+    await settle()
+    assert second.done()
+
+
+def test_a_loop_that_is_closed_lets_go_of_all_who_waited_there() -> None:
+    """As it does where each has a timer of its own: a job that nobody follows is left."""
+    waits, left = SharedWaits(), list[str]()
+
+    async def wait() -> None:
+        try:
+            await waits.sleep(LONG)
+        finally:
+            left.append("left")
+
+    async def begin() -> None:
+        tasks = [asyncio.ensure_future(wait()) for _ in range(3)]
+        for task in tasks:
+            vars(asyncio.get_running_loop()).setdefault("kept", WeakSet()).add(task)
+        await settle()
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(begin())
+    tasks: WeakSet[asyncio.Task[None]] = vars(loop)["kept"]
+    loop.set_exception_handler(lambda *_: None)  # it says that tasks were thrown away
+    loop.close()
+    gc.collect()
+    assert (len(tasks), left) == (0, ["left"] * 3)
 
 
 async def test_a_wait_that_is_thrown_away_leaves_no_timer() -> None:
