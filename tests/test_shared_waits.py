@@ -139,7 +139,9 @@ async def test_nobody_joins_those_whose_wait_has_ended(time: LoopTime) -> None:
     """They may not have gone on yet, and no timer would wake who joined them."""
     waits = SharedWaits()
     (first,) = await waiting(waits, LONG)
-    waits._endings[round(1000 * (time.now + LONG))]._end()
+    ending = waits._endings[round(1000 * (time.now + LONG))]
+    ending._end()
+    ending._timer.cancel()  # it has gone off, so it will not again
     second = asyncio.create_task(waits.sleep(LONG))
     await settle()
     assert done([first, second]) == [True, False]
