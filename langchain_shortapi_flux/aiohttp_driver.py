@@ -40,6 +40,7 @@ async def run(
                 if step.job is not None and step.job is not shown:
                     yield (shown := step.job)
                 if step.wait:
+                    # Three ways, and no method for them: a waiting job would hold it.
                     if step.bell is not None:
                         await step.bell.await_ring(step.wait)
                     elif sleep is not None:

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 IDS_TOLD = 50
 FAILURES_TOLD = 5
 """How many failures of a batch are told in its error's text; all are in ``failures``."""
+STARTED_TOGETHER = 50
+"""Of thousands of jobs so many are started in one turn of the event loop: starting all of them
+takes half a second of CPU, and whatever else runs on that loop would have to wait for so long."""
 
 
 class BatchFailed(ShortAPIError):
@@ -172,16 +175,13 @@ class Batch:
             BatchFailed: At the end, where one or more failed and ``return_exceptions`` is off.
         """
         settled: asyncio.Queue[int] = asyncio.Queue()
-        within = current_batch.set(self._size)  # each task takes it over as it is made
-        try:
-            tasks = [
-                asyncio.create_task(self._settle(index, settled))
-                for index in range(len(self._inputs))
-            ]
-        finally:
-            current_batch.reset(within)
+        tasks: list[asyncio.Task[None]] = []
         with self._explaining():
             try:
+                while len(tasks) < len(self._inputs):
+                    if tasks:
+                        await asyncio.sleep(0)
+                    self._start_some(tasks, settled)
                 for _ in tasks:
                     index = await settled.get()
                     await tasks[index]  # raises only what is no Exception: the batch is to be left
@@ -193,6 +193,17 @@ class Batch:
                 raise
         if not return_exceptions and (failed := self.report()).failures:
             raise failed
+
+    def _start_some(self, tasks: list[asyncio.Task[None]], settled: asyncio.Queue[int]) -> None:
+        """Start those whose turn it is to be started; each joins the tasks as soon as it is."""
+        within = current_batch.set(self._size)  # each task takes it over as it is made
+        try:
+            begin, end = len(tasks), min(len(tasks) + STARTED_TOGETHER, len(self._inputs))
+            tasks.extend(
+                asyncio.create_task(self._settle(index, settled)) for index in range(begin, end)
+            )
+        finally:
+            current_batch.reset(within)
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:
@@ -218,6 +229,7 @@ class Batch:
     async def _settle(self, index: int, settled: asyncio.Queue[int]) -> None:
         see = partial(self._note, index)
         try:
+            # Said twice: a method for both would be one object more for each job that waits.
             if self._gate is None:
                 job = await self._buy(self._inputs[index], self._configs[index], see)
             else:

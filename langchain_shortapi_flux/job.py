@@ -412,12 +412,12 @@ def next_snapshot(job: FluxJob, news: dict[str, Any]) -> FluxJob:
     return made
 
 
-Made = TypeVar("Made", bound=BaseModel)
-
-
 def picture_at(url: str) -> FluxImage:
     """The picture at a URL, which is taken as it is."""
     return made_of(FluxImage, {"url": url}, {"url"}, {"_inline": None, "_origin": _NOWHERE})
+
+
+Made = TypeVar("Made", bound=BaseModel)
 
 
 def made_of(

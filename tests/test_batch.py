@@ -28,6 +28,7 @@ from langchain_shortapi_flux import (
     RetryLimits,
     ShortAPIFlux,
 )
+from langchain_shortapi_flux.batch import STARTED_TOGETHER, Batch
 from langchain_shortapi_flux.run_progress import current_batch
 from langchain_shortapi_flux.sandbox import Fault, Sandbox
 
@@ -141,6 +142,77 @@ async def test_a_batch_leaves_nothing_in_its_callers_context(sandbox: Sandbox) -
     """Runs that come after it, or between its jobs, do not belong to it."""
     async for _ in flux_on(sandbox).abatch_as_completed(PROMPTS):
         assert current_batch.get() is None
+    assert current_batch.get() is None
+
+
+class Crowd:
+    """Buys jobs that end when they are let, and knows in which turn of the loop each was begun."""
+
+    def __init__(self) -> None:
+        self.turn, self.begun_in, self.may_end = 0, list[int](), asyncio.Event()
+
+    async def buy(self, input: Any, config: Any, see: Callable[[FluxJob], None]) -> FluxJob:
+        del config
+        self.begun_in.append(self.turn)
+        job = FluxJob(job_id=input, status="succeeded")
+        see(job)
+        await self.may_end.wait()
+        return job
+
+    async def begin(self, batch: Batch, turns: int) -> asyncio.Task[FluxJobs]:
+        """Run the batch for so many turns."""
+        running = asyncio.create_task(batch.run(return_exceptions=False))
+        for self.turn in range(turns):
+            await asyncio.sleep(0)
+        return running
+
+
+MANY = [str(number) for number in range(4 * STARTED_TOGETHER + 1)]
+
+
+async def test_others_on_the_loop_have_their_turn_while_many_jobs_are_started() -> None:
+    """Some in each turn, and all of them in the end, in their places."""
+    crowd = Crowd()
+    running = await crowd.begin(Batch(MANY, None, crowd.buy), 10)
+    begun = [crowd.begun_in.count(turn) for turn in sorted(set(crowd.begun_in))]
+    assert begun == [STARTED_TOGETHER] * 4 + [1]
+    crowd.may_end.set()
+    assert [job.job_id for job in await running] == MANY
+
+
+async def test_a_batch_that_is_left_while_it_starts_starts_no_more() -> None:
+    """Those that were bought are named, and the others never begin."""
+    crowd = Crowd()
+    running = await crowd.begin(Batch(MANY, None, crowd.buy), 3)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await running
+    left = caught.value.__cause__
+    assert isinstance(left, BatchFailed)
+    assert [job.job_id for job in left.left.values()] == MANY[: len(crowd.begun_in)]
+    assert 0 < len(crowd.begun_in) < len(MANY)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_batch_whose_tasks_cannot_be_made_leaves_none_behind() -> None:
+    """The loop's owner may make tasks in its own way, and that way may fail."""
+    crowd, loop = Crowd(), asyncio.get_running_loop()
+    tasks: list[asyncio.Task[Any]] = []
+
+    def make(loop: asyncio.AbstractEventLoop, job: Any, **options: Any) -> asyncio.Task[Any]:
+        if len(tasks) == STARTED_TOGETHER + 1:
+            job.close()
+            raise MemoryError
+        tasks.append(asyncio.Task(job, loop=loop, **options))
+        return tasks[-1]
+
+    loop.set_task_factory(make)
+    try:
+        with pytest.raises(MemoryError):
+            await Batch(MANY, None, crowd.buy).run(return_exceptions=False)
+    finally:
+        loop.set_task_factory(None)
+    assert all(task.done() for task in tasks)
     assert current_batch.get() is None
 
 

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from loop_timers import live_timers
+from loop_waits import live_timers
 
 from langchain_shortapi_flux.doorbell import Doorbell
 

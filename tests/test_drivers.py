@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 from both_drivers import DRIVERS, Caller
-from loop_timers import live_timers
+from loop_waits import live_timers
 from pydantic import SecretStr
 from quick_flux import QUICK_POLL, QUICK_RETRY, flux_on
 from reply_server import KEY, RESET, Pieces, ReplyServer, as_bytes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 import pytest
-from loop_timers import live_timers
+from loop_waits import done, live_timers, settle
 from pydantic import SecretStr
 
 from langchain_shortapi_flux.aiohttp_driver import run
@@ -38,22 +38,11 @@ async def time(monkeypatch: pytest.MonkeyPatch) -> LoopTime:
     return LoopTime(monkeypatch)
 
 
-async def settle() -> None:
-    """Let everything run that can."""
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
 async def waiting(waits: SharedWaits, *seconds: float) -> list[asyncio.Task[None]]:
     """Some who wait for so long each."""
     tasks = [asyncio.create_task(waits.sleep(one)) for one in seconds]
     await settle()
     return tasks
-
-
-def done(tasks: list[asyncio.Task[None]]) -> list[bool]:
-    """Which of them wait no more."""
-    return [task.done() for task in tasks]
 
 
 async def test_a_wait_is_not_shorter_than_was_asked() -> None:

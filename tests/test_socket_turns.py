@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
-from loop_timers import live_timers
+from loop_waits import done, live_timers, settle
 
 from langchain_shortapi_flux.socket_turns import LOOK_SECONDS, SocketTurns
 
@@ -29,12 +29,6 @@ async def taken() -> AsyncIterator[SocketTurns]:
     turns.close()
 
 
-async def settle() -> None:
-    """Let everything run that can."""
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
 async def waiting(
     turns: SocketTurns, count: int, seconds: float = LONG
 ) -> list[asyncio.Task[float]]:
@@ -42,11 +36,6 @@ async def waiting(
     tasks = [asyncio.create_task(turns.take(seconds)) for _ in range(count)]
     await settle()
     return tasks
-
-
-def done(tasks: list[asyncio.Task[float]]) -> list[bool]:
-    """Which of them wait no more."""
-    return [task.done() for task in tasks]
 
 
 async def test_as_many_as_there_are_sockets_have_a_turn_at_once() -> None:

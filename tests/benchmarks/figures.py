@@ -2,14 +2,15 @@
 
 Run::
 
-    python tests/benchmarks/figures.py            # medians of three, about ten minutes
+    python tests/benchmarks/figures.py            # medians of three, about 15 minutes
     python tests/benchmarks/figures.py --quick    # one run of each, without the 5,000
 
 Every measurement is a process of its own, and so is the server; jobs take 3 to 5 s. Each way in is
 warmed up with one job, and the garbage of that and of importing is collected before it is measured.
 "Bare" does the same calls on the same schedule, and nothing else. That schedule makes a query every
 0.35 s from 2.5 s on; a row of its own shows the schedule as it comes, on which longer jobs take
-fewer queries.
+fewer queries. Far from the server the sockets that come bound how fast jobs are created and queried
+(64 calls in each round trip), so there are rows with more of them, up to one for each of 500 jobs.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +46,55 @@ POLL = PollPolicy(first_delay=2.5, gap_min=0.35, gap_share=0.0, learn=False)
 """What all rows run with but those named after the defaults: five queries at most, spent on lag."""
 DEFAULTS = PollPolicy(learn=False)
 """The schedule as it comes. Nothing is learned, for the bare ways do not learn either."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """Who makes the calls of a row, over how many sockets at most, and on which schedule."""
+
+    by: str
+    sockets: int = ShortAPIFlux.model_fields["max_connections"].default
+    poll: PollPolicy = POLL
+
+
+WAYS = {
+    "bare aiohttp": Way("bare aiohttp"),
+    "abatch": Way("abatch"),
+    "batch": Way("batch"),
+    "requests in threads": Way("requests in threads"),
+    "abatch, 16 sockets": Way("abatch", sockets=16),
+    "abatch, defaults": Way("abatch", poll=DEFAULTS),
+    "bare, 512 sockets": Way("bare aiohttp", sockets=512),
+    "abatch, 512 sockets": Way("abatch", sockets=512),
+    "batch, 512 sockets": Way("batch", sockets=512),
+    "bare, 1024 sockets": Way("bare aiohttp", sockets=1024),
+    "abatch, 1024 sockets": Way("abatch", sockets=1024),
+}
+"""What each row measures, by its name."""
+NEAR, FAR = 0.0, 0.15
+"""Round trips in seconds."""
+ROWS = {
+    (NEAR, 500): (
+        "bare aiohttp",
+        "abatch",
+        "batch",
+        "requests in threads",
+        "abatch, 16 sockets",
+        "abatch, defaults",
+    ),
+    (NEAR, 5_000): ("bare aiohttp", "abatch"),
+    (FAR, 500): (
+        "bare aiohttp",
+        "abatch",
+        "batch",
+        "requests in threads",
+        "bare, 512 sockets",
+        "abatch, 512 sockets",
+        "batch, 512 sockets",
+    ),
+    (FAR, 5_000): ("bare aiohttp", "abatch", "bare, 1024 sockets", "abatch, 1024 sockets"),
+}
+"""By round trip and number of jobs: the rows of each table."""
 PROMPT = "a red fox in the snow"
 BODY = {"model": "shortapi/flux-1.0/text-to-image", "args": {"prompt": PROMPT}}
 HEADERS = {"Authorization": f"Bearer {KEY}"}
@@ -133,13 +184,14 @@ async def _async(
     return wall, cpu, queries, resident("VmHWM") - before
 
 
-def run_one(name: str, count: int, round_trip: float, sockets: int, cap: float) -> dict[str, Any]:
+def run_one(name: str, count: int, round_trip: float, cap: float) -> dict[str, Any]:
     """One measurement, in this process."""
+    row = WAYS[name]
     with JobServer(count + 1, round_trip=round_trip) as server:
         flux = flux_at(
             server.base_url,
-            poll=DEFAULTS if name == "abatch, defaults" else POLL,
-            max_connections=sockets,
+            poll=row.poll,
+            max_connections=row.sockets,
             max_queries_per_second=cap,
         )
 
@@ -147,10 +199,10 @@ def run_one(name: str, count: int, round_trip: float, sockets: int, cap: float) 
             return [job.queries for job in await flux.abatch([PROMPT] * jobs)]
 
         async def through_aiohttp(jobs: int) -> list[int]:
-            return await bare_aiohttp(server.base_url, jobs, sockets)
+            return await bare_aiohttp(server.base_url, jobs, row.sockets)
 
-        if name in ("abatch", "abatch, defaults", "bare aiohttp"):
-            way = through_aiohttp if name == "bare aiohttp" else through_abatch
+        if row.by in ("abatch", "bare aiohttp"):
+            way = through_aiohttp if row.by == "bare aiohttp" else through_abatch
             wall, cpu, queries, growth = asyncio.run(_async(way, count))
             found: dict[str, Any] = {
                 "wall": wall,
@@ -159,7 +211,7 @@ def run_one(name: str, count: int, round_trip: float, sockets: int, cap: float) 
                 "growth": growth,
                 "ok": len(queries),
             }
-        elif name == "batch":
+        elif row.by == "batch":
             flux.batch([PROMPT])
             found = measured(lambda: [job.queries for job in flux.batch([PROMPT] * count)])
         else:
@@ -223,7 +275,7 @@ def traced() -> dict[str, float]:
     return {"ms": (listened - plain) / listener.events, "snapshots": listener.events}
 
 
-def measure(name: str, runs: int, *arguments: object) -> dict[str, Any]:
+def measure(name: str, runs: int, *arguments: float) -> dict[str, Any]:
     """Medians over processes."""
     found = []
     for _ in range(runs):
@@ -241,7 +293,7 @@ def line(name: str, found: dict[str, Any]) -> str:
     )
 
 
-def table(count: int, runs: int, ways: tuple[str, ...], round_trip: float, cap: float) -> None:
+def table(round_trip: float, count: int, runs: int, cap: float) -> None:
     """All ways with that many jobs, and how ours compare with the bare one."""
     print(
         f"\n{count:,} jobs of 3 to 5 s, round trip {1000 * round_trip:.0f} ms, at most "
@@ -250,19 +302,16 @@ def table(count: int, runs: int, ways: tuple[str, ...], round_trip: float, cap: 
         f"{'sockets':>9}",
         flush=True,
     )
-    rows = {}
-    for name in ways:
-        rows[name] = measure(name, runs, count, round_trip, 64, cap)
-        print(line(name, rows[name]), flush=True)
-    if round_trip == 0 and count <= 500:
-        found = measure("abatch", runs, count, round_trip, 16, cap)
-        print(line("abatch, 16 sockets", found), flush=True)
-        found = measure("abatch, defaults", runs, count, round_trip, 64, cap)
-        print(line("abatch, defaults", found), flush=True)
-    for name in ("abatch", "batch"):
-        if name in rows:
-            ratio = rows[name]["cpu"] / rows["bare aiohttp"]["cpu"]
-            print(f"CPU of {name} over bare aiohttp: {ratio:.2f}", flush=True)
+    bare: dict[int, float] = {}
+    for name in ROWS[round_trip, count]:
+        found, row = measure(name, runs, count, round_trip, cap), WAYS[name]
+        print(line(name, found), flush=True)
+        if row.by == "bare aiohttp":
+            bare[row.sockets] = found["cpu"]
+        elif row.by in ("abatch", "batch") and row.poll is POLL and row.sockets in bare:
+            print(
+                f"{'':24}CPU over bare aiohttp: {found['cpu'] / bare[row.sockets]:.2f}", flush=True
+            )
 
 
 def main() -> None:
@@ -278,19 +327,17 @@ def main() -> None:
         elif name == "traced":
             print(json.dumps(traced()))
         else:
-            count, round_trip, sockets, cap = numbers
-            found = run_one(name, int(count), float(round_trip), int(sockets), float(cap))
-            print(json.dumps(found))
+            count, round_trip, cap = numbers
+            print(json.dumps(run_one(name, int(count), float(round_trip), float(cap))))
         return
     print(
         f"Python {platform.python_version()}, {os.cpu_count()} cores, aiohttp {aiohttp.__version__}"
     )
     runs = 1 if asked.quick else 3
-    for round_trip in (0.0, 0.15):
-        ways = ("bare aiohttp", "abatch", "batch", "requests in threads")
-        table(500, runs, ways, round_trip, CAP_500)
+    for round_trip in (NEAR, FAR):
+        table(round_trip, 500, runs, CAP_500)
         if not asked.quick:
-            table(5_000, runs, ("bare aiohttp", "abatch"), round_trip, CAP_5000)
+            table(round_trip, 5_000, runs, CAP_5000)
     single = measure("one job", runs)
     print(
         f"\none job: invoke {single['invoke']:.2f} ms of CPU, bare requests "
