@@ -29,31 +29,35 @@ async def run(
     answer: Answer | None = None
     step: Step | None = None
     contact: Contact | None = None
-    async with loop_session(connection) as session:
+    session = loop_session(connection)
+    session.enter()
+    try:
+        while True:
+            try:
+                step, answer, contact = flow.send(answer), None, None
+            except Exception:
+                step = None
+                raise
+            if step.job is not None and step.job is not shown:
+                yield (shown := step.job)
+            if step.wait:
+                # Three ways, and no method for them: a waiting job would hold it.
+                if step.bell is not None:
+                    await step.bell.await_ring(step.wait)
+                elif sleep is not None:
+                    await sleep(step.wait)
+                else:
+                    await session.waits.sleep(step.wait)
+            if isinstance(step.act, HttpRequest):
+                contact = Contact(step.act.repeatable)
+                answer = await perform(step.act, session, connection, contact)
+            elif step.act is not None:
+                answer = await surroundings.aperform(step.act)
+    except StopIteration as end:
+        yield end.value
+    finally:
         try:
-            while True:
-                try:
-                    step, answer, contact = flow.send(answer), None, None
-                except Exception:
-                    step = None
-                    raise
-                if step.job is not None and step.job is not shown:
-                    yield (shown := step.job)
-                if step.wait:
-                    # Three ways, and no method for them: a waiting job would hold it.
-                    if step.bell is not None:
-                        await step.bell.await_ring(step.wait)
-                    elif sleep is not None:
-                        await sleep(step.wait)
-                    else:
-                        await session.waits.sleep(step.wait)
-                if isinstance(step.act, HttpRequest):
-                    contact = Contact(step.act.repeatable)
-                    answer = await perform(step.act, session, connection, contact)
-                elif step.act is not None:
-                    answer = await surroundings.aperform(step.act)
-        except StopIteration as end:
-            yield end.value
-        finally:
             for act in leave(flow, step, sent=contact is not None and contact.made):
                 surroundings.leave(act)
+        finally:
+            await session.leave()

@@ -12,8 +12,6 @@ from functools import cache
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.runnables.config import var_child_runnable_config
-
 from langchain_shortapi_flux.batch import Batch
 from langchain_shortapi_flux.job_running import abuy_to_the_end
 from langchain_shortapi_flux.run_progress import is_heard
@@ -55,12 +53,10 @@ def batch_of(
     ) -> Awaitable[FluxJob]:
         if heard:
             return _buy_heard(flux, input, config, options, see, connect)
-        # A run that nobody hears of would cost as much as a query. The context is this job's own,
-        # as its task is.
-        var_child_runnable_config.set(config)
+        # A run that nobody hears of would cost as much as a query.
         return abuy_to_the_end(flux, input, options, see, connect, heard=False)
 
-    return Batch(inputs, config, buy_one)
+    return Batch(inputs, config, buy_one, heard=heard)
 
 
 def _buy_heard(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -95,7 +95,9 @@ class _Connector(aiohttp.TCPConnector):
 
 
 class LoopSession:
-    """What the jobs of one event loop share, as long as any of them is inside: ``async with``.
+    """What the jobs of one event loop share, as long as any of them is inside.
+
+    No ``async with``: each job would hold a method of it for as long as it is inside.
 
     Attributes:
         http: aiohttp's session; closed when the last job has left.
@@ -112,11 +114,12 @@ class LoopSession:
         self._connection, self._of_this_loop = connection, of_this_loop
         self.jobs = 0
 
-    async def __aenter__(self) -> Self:
+    def enter(self) -> None:
+        """One job more is inside."""
         self.jobs += 1
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def leave(self) -> None:
+        """One fewer; to be called once for each that has entered."""
         self.jobs -= 1
         if self.jobs == 0:
             del self._of_this_loop[self._connection]

@@ -8,6 +8,7 @@ import gzip
 import json
 import socket
 import time
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -57,12 +58,12 @@ from langchain_shortapi_flux.connection import IDLE_SECONDS_FOR_CREATE, USER_AGE
 from langchain_shortapi_flux.flow_steps import JobFlow, Order, Step
 from langchain_shortapi_flux.job_flow import buy_job
 from langchain_shortapi_flux.ledger import Bought, Claim, MemoryLedger
-from langchain_shortapi_flux.loop_session import _sessions, loop_session
+from langchain_shortapi_flux.loop_session import LoopSession, _sessions, loop_session
 from langchain_shortapi_flux.sandbox import Fault, Sandbox
 from langchain_shortapi_flux.surroundings import Surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
 
     from langchain_shortapi_flux.connection import Connection
@@ -594,16 +595,13 @@ async def test_an_async_create_rides_no_connection_that_was_idle_for_long(
     monkeypatch.setattr("langchain_shortapi_flux.loop_session.IDLE_SECONDS_FOR_CREATE", 0.2)
     with ReplyServer(CREATED, CREATED, RUNNING, CREATED) as server:
         flux = caller("aiohttp", server).flux
-        async with asyncio.TaskGroup() as group:
-            keeper = group.create_task(_hold_session(flux))
-            await asyncio.sleep(0)
+        async with _kept(flux):
             await flux.acreate("a fox")
             job = await flux.acreate("a fox")
             await asyncio.sleep(0.3)
             await flux.aquery(job)  # may be lost and made again, so it saves a handshake
             await asyncio.sleep(0.3)
             await flux.acreate("a fox")
-            keeper.cancel()
         assert [asked.connection for asked in server.asked] == [1, 1, 1, 2]
 
 
@@ -612,7 +610,7 @@ async def test_what_was_said_out_of_turn_answers_no_later_request() -> None:
     twice = Pieces((as_bytes(RUNNING), as_bytes(SUCCEEDED), *[b""] * DROPS), gap=0.05)
     with ReplyServer(twice, RUNNING) as server:
         flux = caller("aiohttp", server).flux
-        async with loop_session(flux.connection()):
+        async with _kept(flux):
             await flux.aquery("one")
             await asyncio.sleep(0.5)
             other = await flux.aquery("other")
@@ -624,7 +622,7 @@ async def test_what_is_known_of_connections_does_not_outgrow_them() -> None:
     """A service that closes each one must not fill the memory of a loop that runs for days."""
     with ReplyServer(*[Pieces((as_bytes(RUNNING),))] * 12) as server:
         flux = caller("aiohttp", server, max_connections=2).flux
-        async with loop_session(flux.connection()) as session:
+        async with _kept(flux) as session:
             for _ in range(12):
                 await flux.aquery("one")
             assert len(vars(session.http.connector)["_used_by"]) <= 2 * 2 + 1
@@ -655,9 +653,15 @@ async def test_a_job_is_logged_that_is_left_while_its_session_closes(
     assert f"left when job {JOB_ID} was known: pending" in caplog.text
 
 
-async def _hold_session(flux: ShortAPIFlux) -> None:
-    async with loop_session(flux.connection()):
-        await asyncio.Event().wait()
+@asynccontextmanager
+async def _kept(flux: ShortAPIFlux) -> AsyncIterator[LoopSession]:
+    """A session that is there as long as this is, also between jobs."""
+    session = loop_session(flux.connection())
+    session.enter()
+    try:
+        yield session
+    finally:
+        await session.leave()
 
 
 def test_a_create_rides_no_connection_that_was_idle_for_a_second() -> None:
