@@ -13,6 +13,7 @@ import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.prompts import PromptTemplate
 from langchain_core.rate_limiters import BaseRateLimiter
+from langchain_core.runnables.config import var_child_runnable_config
 from quick_flux import flux_on
 
 from langchain_shortapi_flux import (
@@ -141,8 +142,8 @@ def test_all_jobs_are_in_flight_together(sandbox: Sandbox, how: str) -> None:
 async def test_a_batch_leaves_nothing_in_its_callers_context(sandbox: Sandbox) -> None:
     """Runs that come after it, or between its jobs, do not belong to it."""
     async for _ in flux_on(sandbox).abatch_as_completed(PROMPTS):
-        assert current_batch.get() is None
-    assert current_batch.get() is None
+        assert (current_batch.get(), var_child_runnable_config.get()) == (None, None)
+    assert (current_batch.get(), var_child_runnable_config.get()) == (None, None)
 
 
 class Crowd:
@@ -223,6 +224,15 @@ def test_max_concurrency_is_honoured(sandbox: Sandbox, how: str) -> None:
     config = {"max_concurrency": 3, "callbacks": [handler]}
     assert len(call(flux_on(sandbox), how, PROMPTS, config)) == len(PROMPTS)
     assert handler.peak == 3
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("handlers", [[], [InFlight()]])
+def test_one_config_holds_for_all(sandbox: Sandbox, how: str, handlers: list[InFlight]) -> None:
+    """Its key, too, whether or not anybody hears of the jobs."""
+    config = {"configurable": {"request_key": "one"}, "callbacks": handlers}
+    jobs = call(flux_on(sandbox), how, ["a fox"] * 3, config)
+    assert len({job.job_id for job in jobs}) == len(sandbox.charges) == 1
 
 
 @pytest.mark.parametrize("how", HOWS)
