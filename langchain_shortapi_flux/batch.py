@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from langchain_core.runnables.config import get_config_list, var_child_runnable_config
 
@@ -40,9 +40,11 @@ IDS_TOLD = 50
 FAILURES_TOLD = 5
 """How many failures of a batch are told in its error's text; all are in ``failures``."""
 STARTED_TOGETHER = 250
-"""Of thousands of jobs so many are started in one turn of the event loop, which takes 0.03 s:
-starting 5,000 at once takes half a second, and whatever else runs on that loop would have to wait
-for so long. Fewer at a time would cost more in all."""
+"""Of thousands of jobs so many are started in one turn of the event loop, which takes 0.03 s where
+nobody hears of them: starting 5,000 at once takes half a second, and whatever else runs on that
+loop would have to wait for so long. Fewer at a time would cost more in all."""
+OF_ONE_RUN = ("run_id", "run_name")
+"""What a config says of one run alone; LangChain does not hand it down either."""
 
 
 class BatchFailed(ShortAPIError):
@@ -121,8 +123,8 @@ class Batch:
         config: One for all, or one for each. Its ``max_concurrency`` bounds how many jobs are in
             flight at a time; a job's own ``timeout`` begins when its turn comes.
         buy: How one is bought.
-        heard: Whether anybody may hear of the jobs, each of them a run of its own. Else their
-            config, one for all, stands for a run's in their context.
+        heard: Whether anybody may hear of the jobs, each of them a run of its own. Else one config
+            for all of them, the first, stands for a run's in their context.
     """
 
     def __init__(
@@ -133,16 +135,17 @@ class Batch:
         *,
         heard: bool = True,
     ) -> None:
-        self._inputs = inputs
+        self._inputs = list(inputs)  # the caller's own may change while these are started
         self._configs = get_config_list(config, len(inputs))
         self._buy = buy
-        self._heard = heard
+        self._config_of_all = None if heard or not inputs else _handed_down(self._configs[0])
         at_once = self._configs[0].get("max_concurrency") if inputs else None
         self._gate = asyncio.Semaphore(at_once) if at_once else None
         self._size = BatchSize(len(inputs))
         self._seen: dict[int, FluxJob] = {}
         self._note = self._seen.__setitem__  # one for all: it is held for each job
         self._outcomes: dict[int, FluxJob | Exception] = {}
+        self._is_over = False
 
     async def run(self, *, return_exceptions: bool) -> FluxJobs:
         """Every outcome in input order, once all have settled.
@@ -184,10 +187,11 @@ class Batch:
         tasks: list[asyncio.Task[None]] = []
         with self._explaining():
             try:
-                while len(tasks) < len(self._inputs):
-                    if tasks:
-                        await asyncio.sleep(0)
+                # Not as outcomes are fetched: who takes his time with one would hold up the rest.
+                while len(tasks) < len(self._inputs) and not self._is_over:
                     self._start_some(tasks, settled)
+                    if len(tasks) < len(self._inputs):
+                        await asyncio.sleep(0)
                 for _ in tasks:
                     index = await settled.get()
                     await tasks[index]  # raises only what is no Exception: the batch is to be left
@@ -204,7 +208,8 @@ class Batch:
         """Start those whose turn it is to be started; each joins the tasks as soon as it is."""
         # Each task takes these over as it is made; set in each of them, they would be objects more.
         within = current_batch.set(self._size)
-        run = None if self._heard else var_child_runnable_config.set(self._configs[0])
+        of_all = self._config_of_all
+        run = None if of_all is None else var_child_runnable_config.set(of_all)
         try:
             begin, end = len(tasks), min(len(tasks) + STARTED_TOGETHER, len(self._inputs))
             tasks.extend(
@@ -250,6 +255,9 @@ class Batch:
             if (bought := self._seen.get(index)) and getattr(error, "job_id", None) is None:
                 error.add_note(f"job {bought.job_id} was bought: {bought.status}")
             self._outcomes[index] = error
+        except BaseException:
+            self._is_over = True  # the batch is to be left: no more are started
+            raise
         finally:
             settled.put_nowait(index)
 
@@ -261,3 +269,8 @@ class Batch:
         while not all(task.done() for task in left):
             with suppress(asyncio.CancelledError):
                 await asyncio.wait(left)
+
+
+def _handed_down(config: RunnableConfig) -> RunnableConfig:
+    kept = {name: value for name, value in config.items() if name not in OF_ONE_RUN}
+    return cast("RunnableConfig", kept)

@@ -195,7 +195,60 @@ async def test_a_batch_that_is_left_while_it_starts_starts_no_more() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_a_batch_whose_tasks_cannot_be_made_leaves_none_behind() -> None:
+async def test_a_job_that_ends_the_batch_while_it_starts_ends_the_starting() -> None:
+    """What is no ``Exception``: a handler of the caller's own may raise it."""
+    begun: list[str] = []
+
+    async def buy(input: Any, config: Any, see: Any) -> FluxJob:
+        del config, see
+        begun.append(input)
+        if input == MANY[0]:
+            raise asyncio.CancelledError
+        return await asyncio.Future()
+
+    with pytest.raises(asyncio.CancelledError):
+        await Batch(MANY, None, buy).run(return_exceptions=False)
+    assert begun == MANY[:STARTED_TOGETHER]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_what_becomes_of_the_callers_list_does_not_matter() -> None:
+    """It was read when the batch was asked for."""
+    crowd, inputs = Crowd(), list(MANY)
+    running = await crowd.begin(Batch(inputs, None, crowd.buy), 3)
+    inputs.clear()
+    crowd.may_end.set()
+    assert [job.job_id for job in await running] == MANY
+
+
+@pytest.mark.parametrize("heard", [True, False])
+async def test_each_job_has_its_context_whenever_it_is_started(heard: bool) -> None:
+    """The batch it belongs to; and where it is no run of its own, what a run would hand down."""
+    seen: list[tuple[object, object]] = []
+
+    async def buy(input: Any, config: Any, see: Any) -> FluxJob:
+        del config, see
+        seen.append((current_batch.get(), var_child_runnable_config.get()))
+        return FluxJob(job_id=input, status="succeeded")
+
+    config: RunnableConfig = {"configurable": {"request_key": "k"}, "run_id": uuid4()}
+    with pytest.warns(RuntimeWarning, match="run_id"):  # LangChain says that it is the first's
+        batch = Batch(MANY, config, buy, heard=heard)
+    await batch.run(return_exceptions=False)
+    (size,) = {size for size, _ in seen}
+    assert size is not None
+    assert len(seen) == len(MANY)
+    for _, own in seen:
+        if heard:
+            assert own is None
+        else:
+            assert isinstance(own, dict)
+            assert own["configurable"] == {"request_key": "k"}
+            assert "run_id" not in own
+
+
+@pytest.mark.parametrize("heard", [True, False])
+async def test_a_batch_whose_tasks_cannot_be_made_leaves_none_behind(heard: bool) -> None:
     """The loop's owner may make tasks in its own way, and that way may fail."""
     crowd, loop = Crowd(), asyncio.get_running_loop()
     tasks: list[asyncio.Task[Any]] = []
@@ -210,11 +263,11 @@ async def test_a_batch_whose_tasks_cannot_be_made_leaves_none_behind() -> None:
     loop.set_task_factory(make)
     try:
         with pytest.raises(MemoryError):
-            await Batch(MANY, None, crowd.buy).run(return_exceptions=False)
+            await Batch(MANY, None, crowd.buy, heard=heard).run(return_exceptions=False)
     finally:
         loop.set_task_factory(None)
     assert all(task.done() for task in tasks)
-    assert current_batch.get() is None
+    assert (current_batch.get(), var_child_runnable_config.get()) == (None, None)
 
 
 @pytest.mark.parametrize("how", HOWS)
