@@ -159,30 +159,30 @@ def resident(field: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def measured(work: Callable[[], list[int]]) -> dict[str, float]:
-    """What a piece of work took; it gives how often each job was queried."""
-    gc.collect()
-    before, wall, cpu = resident("VmRSS"), time.monotonic(), time.process_time()
-    queries = work()
-    wall, cpu = time.monotonic() - wall, time.process_time() - cpu
-    return {
-        "wall": wall,
-        "cpu": 1000 * cpu / len(queries),
-        "queries": statistics.mean(queries),
-        "growth": resident("VmHWM") - before,
-        "ok": len(queries),
-    }
+class Meter:
+    """Time, CPU and memory that this process takes from now on. Its garbage is collected first."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        self._before, self._wall = resident("VmRSS"), time.monotonic()
+        self._cpu = time.process_time()
+
+    def found(self, queries: list[int]) -> dict[str, float]:
+        """What was taken until now by jobs of which each was queried so often."""
+        wall, cpu = time.monotonic() - self._wall, time.process_time() - self._cpu
+        return {
+            "wall": wall,
+            "cpu": 1000 * cpu / len(queries),
+            "queries": statistics.mean(queries),
+            "growth": resident("VmHWM") - self._before,
+            "ok": len(queries),
+        }
 
 
-async def _async(
-    way: Callable[[int], Awaitable[list[int]]], count: int
-) -> tuple[float, float, list[int], float]:
+async def _async(way: Callable[[int], Awaitable[list[int]]], count: int) -> dict[str, float]:
     await way(1)
-    gc.collect()
-    before, wall, cpu = resident("VmRSS"), time.monotonic(), time.process_time()
-    queries = await way(count)
-    wall, cpu = time.monotonic() - wall, time.process_time() - cpu
-    return wall, cpu, queries, resident("VmHWM") - before
+    meter = Meter()
+    return meter.found(await way(count))
 
 
 def run_one(name: str, count: int, round_trip: float, cap: float) -> dict[str, Any]:
@@ -204,25 +204,17 @@ def run_one(name: str, count: int, round_trip: float, cap: float) -> dict[str, A
 
         if row.by in ("abatch", "bare aiohttp"):
             way = through_aiohttp if row.by == "bare aiohttp" else through_abatch
-            wall, cpu, queries, growth = asyncio.run(_async(way, count))
-            found: dict[str, Any] = {
-                "wall": wall,
-                "cpu": 1000 * cpu / count,
-                "queries": statistics.mean(queries),
-                "growth": growth,
-                "ok": len(queries),
-            }
+            found = asyncio.run(_async(way, count))
         elif row.by == "batch":
             flux.batch([PROMPT])
-            found = measured(lambda: [job.queries for job in flux.batch([PROMPT] * count)])
+            meter = Meter()
+            found = meter.found([job.queries for job in flux.batch([PROMPT] * count)])
         else:
             bare_requests(server.base_url)
-
-            def in_threads() -> list[int]:
-                with ThreadPoolExecutor(count) as pool:
-                    return list(pool.map(bare_requests, [server.base_url] * count))
-
-            found = measured(in_threads)
+            meter = Meter()
+            with ThreadPoolExecutor(count) as pool:
+                queries = list(pool.map(bare_requests, [server.base_url] * count))
+            found = meter.found(queries)
         found["threads"] = threading.active_count()
     return found | {"slowest": server.slowest, "sockets": server.peak_sockets}
 
