@@ -48,7 +48,7 @@ class Expected:
         job_id: Which job it is, once that was told.
         told: Whether a call may come to the URL: the service was given it, and somebody listens.
         hint: The job id that a call to this URL named while ``job_id`` was not known; None before.
-            It is not to be believed before a query says the same.
+            It is not to be believed before a query says the same. Set to None, it takes the next.
     """
 
     __slots__ = ("_looks_left", "_receiver", "doorbell", "hint", "job_id", "told", "url")
@@ -114,7 +114,9 @@ class CallbackReceiver:
             await receiver.handle(request.stream(), token=token)
 
     The official pages document ``callback_url`` and no signature, no retries; public clients report
-    calls that never came. Polling goes on beside it, so such a call costs time alone.
+    calls that never came. Polling goes on beside it, so such a call costs time alone. Where the
+    answer to a create is lost, the call to its URL names the job that was made; it is queried, and
+    followed if the service knows it.
 
     The jobs that wait and the server must live in one process: a call that reaches another worker
     wakes nobody there. Of a server that is not this one's own the access log shows the tokens,

@@ -138,6 +138,24 @@ class Order:
     callback_url: str | None = field(default=None, repr=False)  # it may hold a token
 
 
+@dataclass(frozen=True)
+class Leaving:
+    """What to note where a create is left for good.
+
+    Attributes:
+        idle: While nothing was under way: no job can have been made.
+        sent: While create was under way.
+        key: Under which key that is found in the ledger; None where nobody named one.
+    """
+
+    idle: tuple[LedgerAct, ...] = ()
+    sent: tuple[LedgerAct, ...] = ()
+    key: str | None = None
+
+
+NOTHING = Leaving()
+
+
 def leave(flow: JobFlow, step: Step | None, *, sent: bool) -> tuple[LedgerAct, ...]:
     """Leave a flow for good, and give what is to be noted then.
 

@@ -144,8 +144,10 @@ class _Lesson:
             )
 
 
-def look_at_job(job: FluxJob, here: Circumstances) -> JobFlow:
+def look_at_job(job: FluxJob, here: Circumstances, if_left: tuple[LedgerAct, ...] = ()) -> JobFlow:
     """Query a job once and return what is known of it, failed or not. Free.
+
+    Where this is left, ``if_left`` is noted.
 
     Raises:
         JobTimeout: No usable answer by the deadline.
@@ -157,7 +159,7 @@ def look_at_job(job: FluxJob, here: Circumstances) -> JobFlow:
     while True:
         if wait >= here.time_left():
             raise timed_out(job, here, trouble)
-        found, _sent = yield from _query(act, job, wait, here)
+        found, _sent = yield from _query(act, job, wait, here, if_left)
         if isinstance(found, Record):
             job = updated(job, found, here)
             if here.budget is not None:

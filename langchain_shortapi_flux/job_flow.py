@@ -13,7 +13,6 @@ driver performs each act and sends back the answer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from langchain_shortapi_flux.envelope import Refused
@@ -26,62 +25,54 @@ from langchain_shortapi_flux.errors import (
     UnexpectedReply,
 )
 from langchain_shortapi_flux.flow_steps import (
+    NOTHING,
     Acquire,
     Answer,
     Circumstances,
     JobFlow,
+    Leaving,
     Order,
     Step,
     Turn,
     http_reply,
-    logger,
 )
 from langchain_shortapi_flux.follow_flow import follow_job
 from langchain_shortapi_flux.http_acts import Lost
 from langchain_shortapi_flux.job import FluxJob
+from langchain_shortapi_flux.lost_create import job_called_about, log_left
 from langchain_shortapi_flux.wire import Accepted, Unusable, create_request, read_create
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from langchain_shortapi_flux.ledger import LedgerAct
     from langchain_shortapi_flux.spending import Reservation
 
 
-@dataclass(frozen=True)
-class Leaving:
-    """What to note where a create is left for good.
-
-    Attributes:
-        idle: While nothing was under way: no job can have been made.
-        sent: While create was under way.
-        key: Under which key that is found in the ledger; None where nobody named one.
-    """
-
-    idle: tuple[LedgerAct, ...] = ()
-    sent: tuple[LedgerAct, ...] = ()
-    key: str | None = None
-
-
-NOTHING = Leaving()
 NO_TIME = "create was not sent: no time was left"
 
 
 def buy_job(order: Order, here: Circumstances) -> JobFlow:
     """Create a job and follow it to its end: everything that ``invoke`` and ``stream`` do."""
     job = yield from create_job(order, here)
-    return (yield from follow_job(job, here))
+    return (yield from follow_job(job, here, bought_now=is_new(job)))
+
+
+def is_new(job: FluxJob) -> bool:
+    """Whether create has just been accepted; of a job found in another way only the id is known."""
+    return job.charge == "charged"
 
 
 def create_job(order: Order, here: Circumstances, leaving: Leaving = NOTHING) -> JobFlow:
     """Buy a job and return its first snapshot. Costs money, once.
 
     Create is sent again only where the service provably made no job: it was never reached, it
-    answered 429, or it said code 3000. It is not sent at all once the deadline is over.
+    answered 429, or it said code 3000. It is not sent at all once the deadline is over. Where no
+    clear answer came back and the service may call, that call is waited for.
 
     Raises:
         NotCreated: One of its kinds; nothing was charged.
-        CreateOutcomeUnknown: Create went out and no clear answer came back.
+        CreateOutcomeUnknown: Create went out, and neither a clear answer came back nor a call that
+            named the job.
         UnexpectedReply: Create was answered with a redirect, which is not followed.
     """
     if here.budget is None:
@@ -112,16 +103,14 @@ def _create(
         try:
             answer = yield Step(None, 0.0, act.within(left), leaving.sent)
         except GeneratorExit:
-            logger.warning(
-                "stopped while a job was being created; it may have been charged; key %s",
-                leaving.key or "none",
-            )
+            log_left(leaving)
             raise
         finally:
             here.pace.create_out(-1)
         if isinstance(answer, Lost):
             if answer.sent:
-                raise CreateOutcomeUnknown(_unknown_outcome(f"no answer came ({answer.reason})"))
+                unknown = _unknown_outcome(f"no answer came ({answer.reason})")
+                return (yield from job_called_about(unknown, order, here, leaving))
             retry_after = None
             refusal = ServiceUnavailable(f"{here.base_url} was not reached: {answer.reason}")
         else:
@@ -148,9 +137,8 @@ def _create(
                     status_code=found.status_code,
                 )
             if not isinstance(found, Refused):
-                raise CreateOutcomeUnknown(
-                    _unknown_outcome(found.text), job_id=found.job_id, status_code=found.status_code
-                )
+                unknown = _unknown_outcome(found.text, found.job_id, found.status_code)
+                return (yield from job_called_about(unknown, order, here, leaving))
             refusal = found.error(
                 f"the service refused to create the job: {found.text}; nothing was charged",
                 status_code=found.status_code,
@@ -204,8 +192,12 @@ def _take_turn(here: Circumstances, leaving: Leaving) -> Generator[Step, Answer 
     raise RateLimited(f"rate_limiter gave no turn within {here.timeout:g} s; nothing was sent")
 
 
-def _unknown_outcome(what: str) -> str:
-    return (
+def _unknown_outcome(
+    what: str, job_id: str | None = None, status_code: int | None = None
+) -> CreateOutcomeUnknown:
+    return CreateOutcomeUnknown(
         f"create was sent, but it is not known whether a job was made: {what}. It may have been "
-        "charged; look at the account before asking for the same picture again"
+        "charged; look at the account before asking for the same picture again",
+        job_id=job_id,
+        status_code=status_code,
     )

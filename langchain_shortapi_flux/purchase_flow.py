@@ -31,8 +31,9 @@ from langchain_shortapi_flux.errors import (
     ShortAPIError,
     UnexpectedReply,
 )
+from langchain_shortapi_flux.flow_steps import Leaving
 from langchain_shortapi_flux.follow_flow import follow_job, look_at_job
-from langchain_shortapi_flux.job_flow import NO_TIME, Leaving, create_job
+from langchain_shortapi_flux.job_flow import NO_TIME, create_job, is_new
 from langchain_shortapi_flux.kept_outcome import (
     job_to_follow,
     kept_failure,
@@ -59,7 +60,7 @@ def buy_job_once(order: Order, purchase: Purchase, here: Circumstances) -> JobFl
         return job
     failure: JobFailed | None = None
     try:
-        job = yield from follow_job(job, here, bought_now=job.charge == "charged")
+        job = yield from follow_job(job, here, bought_now=is_new(job))
     except JobFailed as error:
         failure = error
     outcome = kept_failure(failure) if failure else kept_job(job)
@@ -78,7 +79,7 @@ def buy_job_unnamed(order: Order, purchase: Purchase, here: Circumstances) -> Jo
     claim = purchase.claim()
     job = yield from create_job(order, here, Leaving(sent=(claim, purchase.unclear)))
     noted = (claim, Bought(purchase.key, purchase.holder, job.job_id))
-    return (yield from follow_job(job, here, if_left=noted))
+    return (yield from follow_job(job, here, bought_now=is_new(job), if_left=noted))
 
 
 def create_job_unnamed(order: Order, purchase: Purchase, here: Circumstances) -> JobFlow:

@@ -51,9 +51,9 @@ from langchain_shortapi_flux import (
     ShortAPIError,
     UnexpectedReply,
 )
-from langchain_shortapi_flux.flow_steps import Order, leave
+from langchain_shortapi_flux.flow_steps import Leaving, Order, leave
 from langchain_shortapi_flux.follow_flow import follow_job, look_at_job
-from langchain_shortapi_flux.job_flow import Leaving, create_job
+from langchain_shortapi_flux.job_flow import create_job
 from langchain_shortapi_flux.ledger import Bought, Ended
 from langchain_shortapi_flux.pace import Pace
 

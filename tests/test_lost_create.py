@@ -1,0 +1,371 @@
+"""Creates whose answer was lost, where the service calls about the job that it made."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from both_drivers import DRIVERS, Caller
+from quick_flux import flux_on
+from screenplay import MODEL, REQUEST, Clock, here
+from transcripts import (
+    BROKE_OFF,
+    CREATE_REDIRECTED,
+    CREATE_REFUSED,
+    CREATE_UNCLEAR,
+    JOB_ID,
+    RUNNING,
+    SUCCEEDED,
+    UNREACHED,
+    said,
+)
+
+from langchain_shortapi_flux import (
+    Budget,
+    CallbackReceiver,
+    CreateOutcomeUnknown,
+    MemoryLedger,
+    ShortAPIError,
+)
+from langchain_shortapi_flux.flow_steps import Order, Step, leave
+from langchain_shortapi_flux.http_acts import HttpRequest
+from langchain_shortapi_flux.job_flow import buy_job
+from langchain_shortapi_flux.ledger import Ended, perform_ledger_act
+from langchain_shortapi_flux.lost_create import CALL_SECONDS_MAX
+from langchain_shortapi_flux.purchase import Purchase
+from langchain_shortapi_flux.purchase_flow import buy_job_once, buy_job_unnamed
+from langchain_shortapi_flux.sandbox import Fault, Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from langchain_shortapi_flux import FluxJob
+    from langchain_shortapi_flux.callback import Expected
+    from langchain_shortapi_flux.flow_steps import Answer, JobFlow
+
+ORDER = Order(REQUEST, MODEL)
+KEY = "https://api.shortapi.ai order 66"
+OTHER_ID = "b" * 24
+NO_SUCH_JOB = said({"code": 1, "info": "no such job"})
+LOST = Fault("create", "drop_after")
+CALLED = {"id": JOB_ID, "status": 2}
+
+
+@dataclass
+class Stage:
+    """A flow on paper whose create has no clear answer, and the call that it may wait for.
+
+    ``calls`` are the bodies of the calls that come while it waits for them: in each wait as many
+    as it takes to end it.
+    """
+
+    calls: list[object] = field(default_factory=list)
+    clock: Clock = field(default_factory=Clock)
+    ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    receiver: CallbackReceiver = field(
+        default_factory=lambda: CallbackReceiver("https://my.host/flux")
+    )
+    steps: list[Step] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        expected = self.receiver.expect()
+        assert expected is not None
+        self.expected: Expected = expected
+
+    def flow(self, **changes: Any) -> JobFlow:
+        """As a purchase without a name."""
+        return buy_job(ORDER, here(self.clock, **{"expected": self.expected, **changes}))
+
+    def purchase(self) -> Purchase:
+        """A purchase to be told of to the ledger."""
+        return Purchase(
+            key=KEY,
+            digest="d",
+            holder="h",
+            lease=90.0,
+            on_unknown="raise",
+            on_failed="raise",
+            wall=self.clock,
+            prompt="a fox",
+        )
+
+    def call(self, body: object) -> None:
+        """The service calls, or somebody else does."""
+        token = self.expected.url.rpartition("/")[2]
+        asyncio.run(self.receiver.handle(body, token=token))  # type: ignore[arg-type]
+
+    def play(self, flow: JobFlow, *answers: Answer) -> FluxJob:
+        """Run it to its end: each wait passes, unless a call comes first."""
+        said = iter(answers)
+        answer: Answer | None = None
+        try:
+            while True:
+                step = flow.send(answer)
+                self.steps.append(step)
+                assert len(self.steps) < 100, "the flow does not end"
+                answer = None
+                if step.bell is not None:
+                    while self.calls and self.expected.job_id is None and not step.bell.rung:
+                        self.call(self.calls.pop(0))
+                    self.clock.pass_by(0.0 if step.bell.rung else step.wait)
+                if isinstance(step.act, HttpRequest):
+                    answer = next(said)
+                elif step.act is not None:
+                    answer = perform_ledger_act(self.ledger, step.act)  # type: ignore[arg-type]
+        except StopIteration as end:
+            job: FluxJob = end.value
+            return job
+
+    @property
+    def sent(self) -> list[str]:
+        """What was asked, in order: "create", or the id of the job that was queried."""
+        acts = [step.act for step in self.steps if isinstance(step.act, HttpRequest)]
+        return [act.path.partition("id=")[2] or act.path.rpartition("/")[2] for act in acts]
+
+    @property
+    def shown(self) -> set[str]:
+        """The ids that whoever watches was shown."""
+        return {step.job.job_id for step in self.steps if step.job is not None}
+
+    @property
+    def waited(self) -> float:
+        """Seconds that have passed."""
+        return self.clock() - 1000.0
+
+
+@pytest.mark.parametrize("name", CREATE_UNCLEAR)
+def test_a_call_names_the_job_that_create_did_not(name: str) -> None:
+    """It is queried, and followed like any other; nothing is bought again."""
+    stage = Stage([CALLED])
+    job = stage.play(stage.flow(), *CREATE_UNCLEAR[name], RUNNING, RUNNING, SUCCEEDED)
+    assert (job.job_id, job.status, job.charge) == (JOB_ID, "succeeded", "charged")
+    assert (job.request, job.model) == (REQUEST, MODEL)
+    assert stage.sent == ["create", JOB_ID, JOB_ID, JOB_ID]
+
+
+def test_a_job_that_has_ended_is_there_at_once() -> None:
+    """No first delay is waited for, and none is learned from: it began nobody knows when."""
+    stage = Stage([CALLED])
+    stage.play(stage.flow(), BROKE_OFF, SUCCEEDED, SUCCEEDED)
+    assert stage.waited == 0.0
+
+
+def test_a_call_that_came_before_the_answer_was_lost_counts() -> None:
+    """Create hung for longer than the job took."""
+    stage = Stage()
+    flow = stage.flow()
+    stage.steps.append(next(flow))
+    stage.call(CALLED)
+    with pytest.raises(StopIteration):
+        _go_on(flow, BROKE_OFF, None, SUCCEEDED, None, SUCCEEDED)
+    assert stage.waited == 0.0
+
+
+def _go_on(flow: JobFlow, *answers: Answer | None) -> None:
+    for answer in answers:
+        flow.send(answer)
+
+
+@pytest.mark.parametrize(
+    ("circumstances", "waited"),
+    [
+        ({}, CALL_SECONDS_MAX),
+        ({"timeout": 20.0}, 20.0),
+        ({"max_wait": 15.0}, 15.0),
+        ({"max_wait": 0.0}, 0.0),
+    ],
+)
+def test_a_call_is_waited_for_within_limits(circumstances: dict[str, float], waited: float) -> None:
+    """A minute, the job's deadline, or what the caller is willing to wait; then nobody knows."""
+    stage = Stage()
+    with pytest.raises(CreateOutcomeUnknown, match="no answer came"):
+        stage.play(stage.flow(**circumstances), BROKE_OFF)
+    assert stage.waited == pytest.approx(waited)
+    assert stage.sent == ["create"]
+
+
+@pytest.mark.parametrize("body", [None, b"", {}, {"status": 2}, b"\xff" * 99])
+def test_a_call_that_names_no_job_ends_no_wait(body: object) -> None:
+    """The next one may."""
+    stage = Stage([body, CALLED])
+    assert stage.play(stage.flow(), BROKE_OFF, SUCCEEDED, SUCCEEDED).job_id == JOB_ID
+    forged = Stage([body] * 9)
+    with pytest.raises(CreateOutcomeUnknown):
+        forged.play(forged.flow(), BROKE_OFF)
+    assert forged.waited == pytest.approx(CALL_SECONDS_MAX)
+
+
+def test_a_job_that_the_service_does_not_know_is_not_taken(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nor shown to anybody; the next call may name the true one."""
+    stage = Stage([{"id": OTHER_ID}, CALLED])
+    job = stage.play(stage.flow(), BROKE_OFF, NO_SUCH_JOB, SUCCEEDED, SUCCEEDED)
+    assert job.job_id == JOB_ID
+    assert stage.sent == ["create", OTHER_ID, JOB_ID, JOB_ID]
+    assert stage.shown <= {JOB_ID}
+    assert OTHER_ID in caplog.text
+
+
+def test_forged_calls_end_in_nothing() -> None:
+    """So many look-ups at most as there are early looks, and then nobody knows."""
+    stage = Stage([{"id": OTHER_ID}] * 50)
+    with pytest.raises(CreateOutcomeUnknown) as caught:
+        stage.play(stage.flow(), BROKE_OFF, *[NO_SUCH_JOB] * 50)
+    assert caught.value.job_id is None
+    assert stage.sent == ["create", *[OTHER_ID] * 3]
+    assert stage.shown == set()
+
+
+def test_a_job_that_cannot_be_asked_for_in_time_is_not_taken() -> None:
+    """The service is away by then."""
+    stage = Stage([CALLED])
+    with pytest.raises(CreateOutcomeUnknown):
+        stage.play(stage.flow(), BROKE_OFF, *[BROKE_OFF] * 50)
+    assert stage.waited <= CALL_SECONDS_MAX
+    assert stage.shown == set()
+
+
+@pytest.mark.parametrize("why", ["nobody listens", "the URL is the user's own", "it stopped"])
+def test_where_no_call_can_come_none_is_waited_for(why: str) -> None:
+    """As without a receiver."""
+    stage = Stage()
+    flow = stage.flow(**({"expected": None} if why == "nobody listens" else {}))
+    stage.expected.told = why == "it stopped"
+    next(flow)
+    if why == "it stopped":
+        step = flow.send(BROKE_OFF)
+        assert step.wait == CALL_SECONDS_MAX
+        stage.expected.told = False
+        stage.expected.doorbell.ring()
+    with pytest.raises(CreateOutcomeUnknown):
+        flow.send(None if why == "it stopped" else BROKE_OFF)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [*CREATE_REFUSED.values(), *CREATE_REDIRECTED.values(), (UNREACHED,) * 4],
+)
+def test_a_clear_answer_is_not_waited_upon(answers: tuple[Answer, ...]) -> None:
+    """No job was made, or the base URL is wrong: no call will tell more."""
+    stage = Stage()
+    with pytest.raises(ShortAPIError) as caught:
+        stage.play(stage.flow(), *answers)
+    assert not isinstance(caught.value, CreateOutcomeUnknown)
+    assert all(step.bell is None for step in stage.steps)
+
+
+# --- the ledger and the budget --------------------------------------------------------------------
+
+
+def test_a_claim_without_an_id_is_settled_by_a_call() -> None:
+    """The next call with its key gets the picture."""
+    stage = Stage([CALLED])
+    flow = buy_job_once(ORDER, stage.purchase(), here(stage.clock, expected=stage.expected))
+    stage.play(flow, BROKE_OFF, SUCCEEDED, SUCCEEDED)
+    entry = stage.ledger._ended[KEY]
+    assert (entry.state, entry.job_id) == ("ended", JOB_ID)
+
+
+def test_without_a_call_a_claim_stays_in_doubt() -> None:
+    """As without a receiver."""
+    stage = Stage()
+    flow = buy_job_once(ORDER, stage.purchase(), here(stage.clock, expected=stage.expected))
+    with pytest.raises(CreateOutcomeUnknown, match=KEY):
+        stage.play(flow, BROKE_OFF)
+    entry = stage.ledger._open[KEY]
+    assert (entry.state, entry.job_id) == ("unknown", None)
+
+
+def test_a_call_is_not_waited_for_beyond_the_lease() -> None:
+    """From then on others may take the claim for dead, and replace it."""
+    stage = Stage()
+    purchase = Purchase(KEY, "d", "h", 20.0, "raise", "raise", stage.clock, "a fox")
+    with pytest.raises(CreateOutcomeUnknown):
+        stage.play(
+            buy_job_once(ORDER, purchase, here(stage.clock, expected=stage.expected)), BROKE_OFF
+        )
+    assert stage.waited <= 18.0
+
+
+@pytest.mark.parametrize("where", ["waiting for the call", "asking for the job"])
+def test_whoever_leaves_meanwhile_leaves_a_trace(
+    where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where create itself is left: the outcome is unknown."""
+    stage = Stage()
+    flow = buy_job_unnamed(ORDER, stage.purchase(), here(stage.clock, expected=stage.expected))
+    next(flow)
+    step = flow.send(BROKE_OFF)
+    if where == "asking for the job":
+        stage.call(CALLED)
+        step = flow.send(None)
+    with caplog.at_level(logging.WARNING):
+        noted = leave(flow, step, sent=True)
+    assert [type(act).__name__ for act in noted] == ["Claim", "Ended"]
+    assert isinstance(noted[1], Ended)
+    assert noted[1].result == "unknown"
+    assert "stopped" in caplog.text
+
+
+def test_the_budget_learns_that_the_job_is_there() -> None:
+    """It is settled like any other; without a call its price stays reserved."""
+    budget = Budget(usd="1")
+    stage, silent = Stage([CALLED]), Stage()
+    stage.play(stage.flow(budget=budget), BROKE_OFF, SUCCEEDED, SUCCEEDED)
+    assert budget.spent == Decimal("0.002")
+    assert not budget.reserved
+    assert not budget.unknown
+    with pytest.raises(CreateOutcomeUnknown):
+        silent.play(silent.flow(budget=budget), BROKE_OFF)
+    assert budget.reserved == Decimal("0.002")
+    assert len(budget.unknown) == 1
+
+
+# --- over real HTTP -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def receiver() -> Iterator[CallbackReceiver]:
+    """One that listens on this machine, in a thread."""
+    with CallbackReceiver() as running:
+        yield running
+
+
+@pytest.mark.parametrize("request_key", [None, "order 66"])
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_paid_picture_is_not_lost_with_the_answer(
+    driver: str, request_key: str | None, receiver: CallbackReceiver
+) -> None:
+    """One job, one create, one picture; the ledger and the budget know it."""
+    ledger, budget = MemoryLedger(), Budget(usd="1")
+    with Sandbox(job_seconds=0.05) as sandbox:
+        sandbox.inject(LOST)
+        flux = flux_on(sandbox, callback_receiver=receiver, ledger=ledger, budget=budget)
+        asked = {"prompt": "a fox"} | ({"request_key": request_key} if request_key else {})
+        job = Caller(driver, flux).invoke(asked)
+        assert [record.job_id for record in sandbox.jobs] == [job.job_id]
+        assert [call.on for call in sandbox.calls].count("create") == 1
+        assert (job.status, len(job.images)) == ("succeeded", 1)
+        if request_key:
+            assert Caller(driver, flux).invoke(asked).job_id == job.job_id
+            assert len(sandbox.jobs) == 1
+    assert budget.spent == job.cost
+    assert budget.reserved == 0
+    assert receiver.waiting == 0
+
+
+def test_of_a_batch_each_gets_its_own(receiver: CallbackReceiver) -> None:
+    """Every other answer is lost, and each call finds the job whose answer it was."""
+    prompts = [f"fox {number}" for number in range(20)]
+    with Sandbox(job_seconds=0.05) as sandbox:
+        sandbox.inject(*[LOST, Fault("create", "none")] * 10)
+        flux = flux_on(sandbox, callback_receiver=receiver)
+        jobs = flux.batch(prompts)
+        made = {record.job_id: record.args["prompt"] for record in sandbox.jobs}
+    assert [made[job.job_id] for job in jobs] == prompts
+    assert len(made) == 20
