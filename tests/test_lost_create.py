@@ -147,10 +147,17 @@ def test_a_call_names_the_job_that_create_did_not(name: str) -> None:
     assert stage.sent == ["create", JOB_ID, JOB_ID, JOB_ID]
 
 
-def test_a_job_that_has_ended_is_there_at_once() -> None:
+@pytest.mark.parametrize("way", ["plain", "without a key", "under a key"])
+def test_a_job_that_has_ended_is_there_at_once(way: str) -> None:
     """No first delay is waited for, and none is learned from: it began nobody knows when."""
     stage = Stage([CALLED])
-    stage.play(stage.flow(), BROKE_OFF, SUCCEEDED, SUCCEEDED)
+    around = here(stage.clock, expected=stage.expected)
+    if way == "plain":
+        flow = buy_job(ORDER, around)
+    else:
+        buy = buy_job_once if way == "under a key" else buy_job_unnamed
+        flow = buy(ORDER, stage.purchase(), around)
+    stage.play(flow, BROKE_OFF, SUCCEEDED, SUCCEEDED)
     assert stage.waited == 0.0
 
 
