@@ -31,6 +31,8 @@ TOKEN_BYTES = 24
 """Random bytes in each URL: 192 bits."""
 EARLY_LOOKS_MAX = 3
 """How often calls may wake one job. More are forged or repeated; the job polls on."""
+HINTS_MAX = 3
+"""How many jobs may be named to one URL before its job is known."""
 EXPECTED_MAX = 100_000
 """Calls expected at a time. Jobs on top of that poll as usual."""
 PUBLIC_URL_LIMIT = 1000
@@ -47,18 +49,26 @@ class Expected:
         doorbell: Where the job waits; a call rings it.
         job_id: Which job it is, once that was told.
         told: Whether a call may come to the URL: the service was given it, and somebody listens.
-        hint: The job id that a call to this URL named while ``job_id`` was not known; None before.
-            It is not to be believed before a query says the same. Set to None, it takes the next.
     """
 
-    __slots__ = ("_looks_left", "_receiver", "doorbell", "hint", "job_id", "told", "url")
+    __slots__ = (
+        "_hints",
+        "_hints_taken",
+        "_looks_left",
+        "_receiver",
+        "doorbell",
+        "job_id",
+        "told",
+        "url",
+    )
 
     def __init__(self, receiver: CallbackReceiver, url: str) -> None:
         self.url = url
         self.doorbell = Doorbell()
         self.job_id: str | None = None
-        self.hint: str | None = None
         self.told = True
+        self._hints: list[str] = []
+        self._hints_taken = 0
         self._looks_left = EARLY_LOOKS_MAX
         self._receiver = receiver
 
@@ -66,6 +76,28 @@ class Expected:
     def called(self) -> bool:
         """Whether a call came, true or forged: from then on nobody needs to wait for it."""
         return self._looks_left < EARLY_LOOKS_MAX
+
+    @property
+    def hint(self) -> str | None:
+        """A job id that a call to this URL named while ``job_id`` was not known, if one did.
+
+        It is not to be believed before a query says the same.
+        """
+        return self._hints[self._hints_taken] if self._hints_taken < len(self._hints) else None
+
+    def take_hint(self) -> str | None:
+        """The ``hint``, once; the next one may follow."""
+        hint = self.hint
+        if hint is not None:
+            self._hints_taken += 1
+        return hint
+
+    def is_named(self, job_id: str) -> None:
+        """Keep the ``job_id`` that a call named, and wake the job, however often it was before."""
+        if len(self._hints) < HINTS_MAX and job_id not in self._hints:
+            self._hints.append(job_id)
+            self._looks_left = max(self._looks_left - 1, 0)
+            self.doorbell.ring()
 
     def job_is(self, job_id: str) -> None:
         """Tell its ``job_id``, which alone finds it then, so that no body is read any more."""
@@ -114,9 +146,10 @@ class CallbackReceiver:
             await receiver.handle(request.stream(), token=token)
 
     The official pages document ``callback_url`` and no signature, no retries; public clients report
-    calls that never came. Polling goes on beside it, so such a call costs time alone. Where the
-    answer to a create is lost, the call to its URL names the job that was made; it is queried, and
-    followed if the service knows it.
+    calls that never came. Polling goes on beside it, so such a call costs time alone. Where create
+    got no clear answer, the call to its URL names the job that was made, which is queried, and
+    followed if it is the one that was asked for. ``ShortAPIFlux.create`` gives out no URL: it does
+    not wait for the job.
 
     The jobs that wait and the server must live in one process: a call that reaches another worker
     wakes nobody there. Of a server that is not this one's own the access log shows the tokens,
@@ -228,7 +261,9 @@ class CallbackReceiver:
         named = await read_job_id(body) if found.job_id is None else None
         with self._lock:
             if token in self._by_token:
-                found.hint = found.hint or named
+                # One that another waits for is that other's.
+                if named is not None and found.job_id is None and named not in self._by_job:
+                    found.is_named(named)
                 # Who waits for the same job was given another URL, which nobody calls.
                 for expected in self._by_job.get(found.job_id or "", set()) | {found}:
                     expected.ring()

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from langchain_shortapi_flux.http_acts import HttpReply, HttpRequest, Lost
 from langchain_shortapi_flux.job import FluxJob, FluxRequest
-from langchain_shortapi_flux.ledger import Entry, LedgerAct, LedgerTrouble
+from langchain_shortapi_flux.ledger import Ended, Entry, LedgerAct, LedgerTrouble
 from langchain_shortapi_flux.pace import QUERIES_PER_SECOND, Pace
 
 if TYPE_CHECKING:
@@ -151,6 +151,12 @@ class Leaving:
     idle: tuple[LedgerAct, ...] = ()
     sent: tuple[LedgerAct, ...] = ()
     key: str | None = None
+
+    def naming(self, job_id: str) -> tuple[LedgerAct, ...]:
+        """What ``sent`` says, with the job that may be the one that was made."""
+        return tuple(
+            replace(act, job_id=job_id) if isinstance(act, Ended) else act for act in self.sent
+        )
 
 
 NOTHING = Leaving()

@@ -108,8 +108,8 @@ class FluxSettings(RunnableSerializable[FluxInput, FluxJob]):
     callback_receiver: SkipValidation[ReceiverField | None] = Field(
         default=None, exclude=True, repr=False
     )
-    """Who is called by the service when a job has ended, so that it is queried at once. Where the
-    answer to a create is lost, that call is waited for as well: a minute at most."""
+    """Who is called by the service when a job has ended, so that it is queried at once. The call
+    also names a job whose create got no clear answer: it is waited for, half a minute at most."""
     callback_url: str | None = None
     """Where the service POSTs the finished record (so the official pages), if set. Configuration
     only, no tool argument."""

@@ -6,6 +6,7 @@ Here stands what a bad query means, when to give up, and what an ended job comes
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from langchain_shortapi_flux.envelope import Refused
@@ -19,7 +20,7 @@ from langchain_shortapi_flux.flow_steps import (
     logger,
 )
 from langchain_shortapi_flux.http_acts import HttpRequest, Lost
-from langchain_shortapi_flux.job_outcome import ended, queried, timed_out, updated
+from langchain_shortapi_flux.job_outcome import ended, is_of, queried, timed_out, updated
 from langchain_shortapi_flux.job_record import Record
 from langchain_shortapi_flux.learned_delay import JobKind, LearnedDelays
 from langchain_shortapi_flux.wire import query_request, read_query
@@ -144,23 +145,46 @@ class _Lesson:
             )
 
 
-def look_at_job(job: FluxJob, here: Circumstances, if_left: tuple[LedgerAct, ...] = ()) -> JobFlow:
+def look_at_job(
+    job: FluxJob,
+    here: Circumstances,
+    if_left: tuple[LedgerAct, ...] = (),
+    *,
+    doubted: bool = False,
+    attempts: float | None = None,
+) -> JobFlow:
     """Query a job once and return what is known of it, failed or not. Free.
 
-    Where this is left, ``if_left`` is noted.
+    Args:
+        job: What is known of it before.
+        here: The circumstances.
+        if_left: What is noted where this is left.
+        doubted: The job may be another's, or none. It is shown to nobody, and a record that does
+            not have its id and its request's prompt, where it has any, is an unexpected reply.
+        attempts: How many unusable replies end it; those of ``RetryLimits`` where not given.
 
     Raises:
         JobTimeout: No usable answer by the deadline.
-        UnexpectedReply: The service refuses to answer, or gave nothing usable
-            ``RetryLimits.look_attempts`` times.
+        UnexpectedReply: The service refuses to answer, or tells of another job. Or it gave nothing
+            usable so many times; there is no ``status_code`` then.
     """
     failures, wait, act = 0, 0.0, query_request(job.job_id)
+    attempts = here.retry.look_attempts if attempts is None else attempts
     trouble: str | None = None
     while True:
         if wait >= here.time_left():
             raise timed_out(job, here, trouble)
-        found, _sent = yield from _query(act, job, wait, here, if_left)
+        found, _sent = yield from _query(act, job, wait, here, if_left, shown=not doubted)
+        if isinstance(found, Record) and doubted and not found.has_status:
+            found = _Nothing(found.oddity or "")
         if isinstance(found, Record):
+            if doubted and not is_of(found, job):
+                raise UnexpectedReply(
+                    f"asked for job {job.job_id}, the service told of another",
+                    job_id=job.job_id,
+                    charge=job.charge,
+                    status_code=HTTPStatus.OK.value,
+                )
             job = updated(job, found, here)
             if here.budget is not None:
                 here.budget.settle(job)
@@ -169,7 +193,7 @@ def look_at_job(job: FluxJob, here: Circumstances, if_left: tuple[LedgerAct, ...
         if not found.sent:
             raise timed_out(job, here, trouble)
         job = queried(job, here)
-        if failures >= here.retry.look_attempts:
+        if failures >= attempts:
             raise UnexpectedReply(
                 f"{failures} queries got no usable answer, the last one: {trouble}",
                 job_id=job.job_id,
@@ -203,8 +227,12 @@ def _log_left(job: FluxJob) -> None:
     )
 
 
+def _log_doubted(job: FluxJob) -> None:
+    logger.warning("stopped before it was known whether job %s is the one asked for", job.job_id)
+
+
 def _turn(
-    job: FluxJob, here: Circumstances, if_left: tuple[LedgerAct, ...]
+    job: FluxJob | None, here: Circumstances, if_left: tuple[LedgerAct, ...]
 ) -> Generator[Step, Answer | None, bool]:
     """Wait until the next query may go; False where that is not before the deadline."""
     cap = here.queries_per_second
@@ -239,21 +267,24 @@ def _query(
     wait: float,
     here: Circumstances,
     if_left: tuple[LedgerAct, ...] = (),
+    *,
+    shown: bool = True,
 ) -> Generator[Step, Answer | None, tuple[Record | _Nothing, float]]:
     """What came of the next query, and when it was sent."""
+    seen = job if shown else None
     try:
         if here.expected is not None:
-            yield Step(job, wait, None, if_left, here.expected.doorbell)
+            yield Step(seen, wait, None, if_left, here.expected.doorbell)
             here.expected.doorbell.heard()
         elif wait:
-            yield Step(job, wait, None, if_left)
-        if not (yield from _turn(job, here, if_left)):
+            yield Step(seen, wait, None, if_left)
+        if not (yield from _turn(seen, here, if_left)):
             held = _Nothing("queries were held back until the deadline", sent=False)
             return held, here.clock()
         sent = here.clock()
-        answer = yield Step(job, 0.0, act.within(here.time_left(), QUERY_SECONDS_MAX), if_left)
+        answer = yield Step(seen, 0.0, act.within(here.time_left(), QUERY_SECONDS_MAX), if_left)
     except GeneratorExit:
-        _log_left(job)
+        (_log_left if shown else _log_doubted)(job)
         raise
     if isinstance(answer, Lost):
         return _Nothing(answer.reason), sent

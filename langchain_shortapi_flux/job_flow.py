@@ -39,7 +39,7 @@ from langchain_shortapi_flux.flow_steps import (
 from langchain_shortapi_flux.follow_flow import follow_job
 from langchain_shortapi_flux.http_acts import Lost
 from langchain_shortapi_flux.job import FluxJob
-from langchain_shortapi_flux.lost_create import job_called_about, log_left
+from langchain_shortapi_flux.lost_create import find_job, log_left
 from langchain_shortapi_flux.wire import Accepted, Unusable, create_request, read_create
 
 if TYPE_CHECKING:
@@ -67,12 +67,11 @@ def create_job(order: Order, here: Circumstances, leaving: Leaving = NOTHING) ->
 
     Create is sent again only where the service provably made no job: it was never reached, it
     answered 429, or it said code 3000. It is not sent at all once the deadline is over. Where no
-    clear answer came back and the service may call, that call is waited for.
+    clear answer came back and the service may call, the job is looked for.
 
     Raises:
         NotCreated: One of its kinds; nothing was charged.
-        CreateOutcomeUnknown: Create went out, and neither a clear answer came back nor a call that
-            named the job.
+        CreateOutcomeUnknown: Create went out, no clear answer came back, and no job was found.
         UnexpectedReply: Create was answered with a redirect, which is not followed.
     """
     if here.budget is None:
@@ -110,7 +109,7 @@ def _create(
         if isinstance(answer, Lost):
             if answer.sent:
                 unknown = _unknown_outcome(f"no answer came ({answer.reason})")
-                return (yield from job_called_about(unknown, order, here, leaving))
+                return (yield from find_job(unknown, order, here, leaving))
             retry_after = None
             refusal = ServiceUnavailable(f"{here.base_url} was not reached: {answer.reason}")
         else:
@@ -138,7 +137,7 @@ def _create(
                 )
             if not isinstance(found, Refused):
                 unknown = _unknown_outcome(found.text, found.job_id, found.status_code)
-                return (yield from job_called_about(unknown, order, here, leaving))
+                return (yield from find_job(unknown, order, here, leaving))
             refusal = found.error(
                 f"the service refused to create the job: {found.text}; nothing was charged",
                 status_code=found.status_code,

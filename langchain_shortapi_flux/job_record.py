@@ -36,11 +36,20 @@ class Record(NamedTuple):
     error: str | None
     oddity: str | None = None
     """What in the record could not be understood, for the error that may come of it."""
+    has_status: bool = True
+    """Whether it has a status that was understood: else it may be no record at all."""
+    job_id: str | None = None
+    """Whose record it is, if it says so: one was recorded that does, under ``id``."""
+    prompt: str | None = None
+    """The prompt, if it repeats what was asked for, as that one does under ``args``."""
 
 
 def read_record(record: dict[str, Any], *, loopback: bool) -> Record:
     """What a record says, however much of it is there."""
     status, oddity = _status(record.get("status"))
+    has_status = oddity is None
+    job_id, args = record.get("id"), record.get("args")
+    prompt = args.get("prompt") if isinstance(args, dict) else None
     refunded = record.get("refunded")
     refunded = refunded if isinstance(refunded, bool) else None
     # A client that uses this very model reads it so: refunded and not ended means failed.
@@ -58,6 +67,9 @@ def read_record(record: dict[str, Any], *, loopback: bool) -> Record:
         refunded_amount=read_amount(record.get("refunded_credit")),
         error=read_message(record.get("error")),
         oddity=oddity,
+        has_status=has_status,
+        job_id=job_id if isinstance(job_id, str) else None,
+        prompt=prompt if isinstance(prompt, str) else None,
     )
 
 

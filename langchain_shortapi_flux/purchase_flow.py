@@ -154,7 +154,7 @@ def _is_known_there(
     """Whether there is the job that an unclear answer named; False where it may be bought anew."""
     named = job_to_follow(found.job_id or "", order, here)
     try:
-        yield from look_at_job(named, replace(here, timeout=here.patience))
+        yield from look_at_job(named, replace(here, timeout=here.patience), doubted=True)
     except UnexpectedReply as error:
         if error.status_code is None:  # the service has not said anything yet
             raise

@@ -489,7 +489,9 @@ QUIET = {
         *("price", "model", "base_url", "job_id", "bought", "give_back", "keep"),
     },
     "CallbackReceiver": {"waiting", "port", "expect", "handle"},
-    "callback.Expected": {"called", "job_is", "ring", "close"},
+    "callback.Expected": {
+        *("called", "hint", "take_hint", "is_named", "job_is", "ring", "close"),
+    },
     "FluxProgress": {
         *("spent", "may_have_been_charged", "close"),
         *("ignore_llm", "ignore_chat_model", "ignore_retriever", "ignore_retry"),

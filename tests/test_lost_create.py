@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from transcripts import (
     RUNNING,
     SUCCEEDED,
     UNREACHED,
+    page,
     said,
 )
 
@@ -31,10 +32,11 @@ from langchain_shortapi_flux import (
     MemoryLedger,
     ShortAPIError,
 )
+from langchain_shortapi_flux.callback import HINTS_MAX
 from langchain_shortapi_flux.flow_steps import Order, Step, leave
 from langchain_shortapi_flux.http_acts import HttpRequest
 from langchain_shortapi_flux.job_flow import buy_job
-from langchain_shortapi_flux.ledger import Ended, perform_ledger_act
+from langchain_shortapi_flux.ledger import Claim, Ended, perform_ledger_act
 from langchain_shortapi_flux.lost_create import CALL_SECONDS_MAX
 from langchain_shortapi_flux.purchase import Purchase
 from langchain_shortapi_flux.purchase_flow import buy_job_once, buy_job_unnamed
@@ -111,7 +113,8 @@ class Stage:
                 if step.bell is not None:
                     while self.calls and self.expected.job_id is None and not step.bell.rung:
                         self.call(self.calls.pop(0))
-                    self.clock.pass_by(0.0 if step.bell.rung else step.wait)
+                if step.bell is None or not step.bell.rung:
+                    self.clock.pass_by(step.wait)
                 if isinstance(step.act, HttpRequest):
                     answer = next(said)
                 elif step.act is not None:
@@ -168,7 +171,7 @@ def test_a_call_that_came_before_the_answer_was_lost_counts() -> None:
     stage.steps.append(next(flow))
     stage.call(CALLED)
     with pytest.raises(StopIteration):
-        _go_on(flow, BROKE_OFF, None, SUCCEEDED, None, SUCCEEDED)
+        _go_on(flow, BROKE_OFF, SUCCEEDED, None, SUCCEEDED)
     assert stage.waited == 0.0
 
 
@@ -187,7 +190,7 @@ def _go_on(flow: JobFlow, *answers: Answer | None) -> None:
     ],
 )
 def test_a_call_is_waited_for_within_limits(circumstances: dict[str, float], waited: float) -> None:
-    """A minute, the job's deadline, or what the caller is willing to wait; then nobody knows."""
+    """Half a minute, the deadline, or what the caller is willing to wait; then nobody knows."""
     stage = Stage()
     with pytest.raises(CreateOutcomeUnknown, match="no answer came"):
         stage.play(stage.flow(**circumstances), BROKE_OFF)
@@ -219,22 +222,144 @@ def test_a_job_that_the_service_does_not_know_is_not_taken(
 
 
 def test_forged_calls_end_in_nothing() -> None:
-    """So many look-ups at most as there are early looks, and then nobody knows."""
-    stage = Stage([{"id": OTHER_ID}] * 50)
+    """A few look-ups at most, and then nobody knows."""
+    stage = Stage([{"id": f"{number:024x}"} for number in range(50)])
     with pytest.raises(CreateOutcomeUnknown) as caught:
         stage.play(stage.flow(), BROKE_OFF, *[NO_SUCH_JOB] * 50)
     assert caught.value.job_id is None
-    assert stage.sent == ["create", *[OTHER_ID] * 3]
+    assert len(stage.sent) == 1 + HINTS_MAX
     assert stage.shown == set()
+    assert stage.waited == pytest.approx(CALL_SECONDS_MAX)
 
 
-def test_a_job_that_cannot_be_asked_for_in_time_is_not_taken() -> None:
-    """The service is away by then."""
-    stage = Stage([CALLED])
+def test_calls_that_name_nothing_do_not_keep_the_true_one_out() -> None:
+    """However many came before it."""
+    stage = Stage([b""] * 9 + [CALLED])
+    assert stage.play(stage.flow(), BROKE_OFF, SUCCEEDED, SUCCEEDED).job_id == JOB_ID
+    assert stage.waited == 0.0
+
+
+def test_all_that_was_named_before_the_answer_was_lost_is_asked_for() -> None:
+    """Somebody was quicker than the service."""
+    stage = Stage()
+    flow = stage.flow()
+    stage.steps.append(next(flow))
+    stage.call({"id": OTHER_ID})
+    stage.call(CALLED)
+    with pytest.raises(StopIteration) as ended:
+        _go_on(flow, BROKE_OFF, NO_SUCH_JOB, SUCCEEDED, None, SUCCEEDED)
+    assert ended.value.value.job_id == JOB_ID
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"id": OTHER_ID, "status": 1},
+        {"status": 2, "args": {"prompt": "a cat"}, "result": {"images": ["https://a.b/c.png"]}},
+    ],
+)
+def test_a_record_of_another_job_is_no_record_of_this_one(record: dict[str, Any]) -> None:
+    """Another order's picture would be taken for this one's, and paid for twice."""
+    stage = Stage([{"id": OTHER_ID} if "id" not in record else CALLED])
     with pytest.raises(CreateOutcomeUnknown):
-        stage.play(stage.flow(), BROKE_OFF, *[BROKE_OFF] * 50)
-    assert stage.waited <= CALL_SECONDS_MAX
+        stage.play(stage.flow(), BROKE_OFF, said({"code": 0, "data": record}))
     assert stage.shown == set()
+
+
+@pytest.mark.parametrize("prompt", ["a fox", " a  fox\n"])
+def test_a_record_that_repeats_the_prompt_is_taken(prompt: str) -> None:
+    """Whether the service keeps its spaces is not known."""
+    record = {"id": JOB_ID, "status": 1, "args": {"prompt": prompt}}
+    stage = Stage([CALLED])
+    job = stage.play(stage.flow(), BROKE_OFF, said({"code": 0, "data": record}), SUCCEEDED)
+    assert job.status == "succeeded"
+
+
+@pytest.mark.parametrize("data", [None, {}, [], {"status": "zzz"}])
+@pytest.mark.parametrize("known", [True, False])
+def test_an_answer_without_a_status_says_neither_yes_nor_no(data: object, known: bool) -> None:
+    """It is asked again: the id may be anybody's."""
+    stage = Stage([CALLED])
+    nothing = said({"code": 0, "data": data})
+    if known:
+        stage.play(stage.flow(), BROKE_OFF, nothing, nothing, SUCCEEDED, SUCCEEDED)
+        return
+    with pytest.raises(CreateOutcomeUnknown):
+        stage.play(stage.flow(), BROKE_OFF, *[nothing] * 99)
+    assert stage.shown == set()
+
+
+def test_a_job_of_another_call_that_waits_is_that_other_s() -> None:
+    """Two calls for the same prompt: one picture each."""
+    stage = Stage([CALLED])
+    other = stage.receiver.expect()
+    assert other is not None
+    other.job_is(JOB_ID)
+    with pytest.raises(CreateOutcomeUnknown):
+        stage.play(stage.flow(), BROKE_OFF)
+    assert stage.sent == ["create"]
+
+
+def test_a_service_that_is_away_for_a_while_is_asked_again() -> None:
+    """It calls once, and may be as unsteady as when the answer was lost."""
+    stage = Stage([CALLED])
+    job = stage.play(stage.flow(), BROKE_OFF, *[page(503)] * 7, SUCCEEDED, SUCCEEDED)
+    assert job.job_id == JOB_ID
+
+
+def test_a_job_that_cannot_be_asked_for_in_time_is_named_by_the_error() -> None:
+    """With the id its key's next call asks for it, and so can anybody."""
+    stage = Stage([CALLED])
+    with pytest.raises(CreateOutcomeUnknown, match=JOB_ID) as caught:
+        stage.play(stage.flow(timeout=100.0), BROKE_OFF, *[page(503)] * 50)
+    assert caught.value.job_id == JOB_ID
+    assert stage.waited <= 100.0
+    assert stage.shown == set()
+
+
+@pytest.mark.parametrize("why", ["the deadline", "max_wait", "the receiver stopped"])
+def test_a_call_that_came_in_time_is_not_forgotten(why: str) -> None:
+    """Create hung so long that there is no time to wait for one, or nobody who listens."""
+    stage = Stage()
+    flow = stage.flow(timeout=300.0, **{"max_wait": 20.0} if why == "max_wait" else {})
+    next(flow)
+    stage.call(CALLED)
+    stage.clock.pass_by({"the deadline": 301.0}.get(why, 30.0))
+    stage.expected.told = why != "the receiver stopped"
+    if why == "the receiver stopped":
+        assert isinstance(flow.send(BROKE_OFF).act, HttpRequest)
+        return
+    with pytest.raises(CreateOutcomeUnknown) as caught:
+        flow.send(BROKE_OFF)
+    assert caught.value.job_id == JOB_ID
+
+
+def test_what_create_took_is_not_taken_from_the_wait_for_a_call() -> None:
+    """It hung for a while before the connection broke."""
+    stage = Stage()
+    flow = stage.flow()
+    next(flow)
+    stage.clock.pass_by(30.0)
+    assert flow.send(BROKE_OFF).wait == CALL_SECONDS_MAX
+
+
+NAMING = CREATE_UNCLEAR["200 cut off after the id"]
+
+
+def test_a_job_that_an_unclear_answer_named_is_asked_for_at_once() -> None:
+    """No call is needed, and none says better."""
+    stage = Stage([{"id": OTHER_ID}])
+    job = stage.play(stage.flow(), *NAMING, SUCCEEDED, SUCCEEDED)
+    assert (job.job_id, stage.waited) == (JOB_ID, 0.0)
+
+
+def test_where_the_service_does_not_know_that_job_a_call_may_name_another() -> None:
+    """Without one the error names the first, as before."""
+    stage, silent = Stage([{"id": OTHER_ID}]), Stage()
+    job = stage.play(stage.flow(), *NAMING, NO_SUCH_JOB, SUCCEEDED, SUCCEEDED)
+    assert job.job_id == OTHER_ID
+    with pytest.raises(CreateOutcomeUnknown, match=JOB_ID):
+        silent.play(silent.flow(), *NAMING, NO_SUCH_JOB)
 
 
 @pytest.mark.parametrize("why", ["nobody listens", "the URL is the user's own", "it stopped"])
@@ -288,6 +413,29 @@ def test_without_a_call_a_claim_stays_in_doubt() -> None:
     assert (entry.state, entry.job_id) == ("unknown", None)
 
 
+def test_the_key_of_a_job_that_was_named_too_late_finds_it_the_next_time() -> None:
+    """The id is kept with the doubt, and the budget settles what was reserved."""
+    budget, stage = Budget(usd="1"), Stage()
+    around = here(stage.clock, expected=stage.expected, timeout=20.0, budget=budget)
+    flow = buy_job_once(ORDER, stage.purchase(), around)
+    claim = next(flow).act
+    assert isinstance(claim, Claim)
+    flow.send(perform_ledger_act(stage.ledger, claim))
+    stage.call(CALLED)
+    stage.clock.pass_by(25.0)
+    act = flow.send(BROKE_OFF).act
+    assert isinstance(act, Ended)
+    answer = perform_ledger_act(stage.ledger, act)
+    with pytest.raises(CreateOutcomeUnknown, match=JOB_ID):
+        flow.send(answer)
+    again = here(stage.clock, budget=budget)
+    purchase = replace(stage.purchase(), holder="later")
+    job = stage.play(buy_job_once(ORDER, purchase, again), SUCCEEDED, SUCCEEDED)
+    assert (job.job_id, stage.sent) == (JOB_ID, [JOB_ID, JOB_ID])
+    assert budget.spent == Decimal("0.002")
+    assert not budget.reserved
+
+
 def test_a_call_is_not_waited_for_beyond_the_lease() -> None:
     """From then on others may take the claim for dead, and replace it."""
     stage = Stage()
@@ -316,7 +464,11 @@ def test_whoever_leaves_meanwhile_leaves_a_trace(
     assert [type(act).__name__ for act in noted] == ["Claim", "Ended"]
     assert isinstance(noted[1], Ended)
     assert noted[1].result == "unknown"
-    assert "stopped" in caplog.text
+    named = JOB_ID if where == "asking for the job" else None
+    assert noted[1].job_id == named
+    assert "stopped while a job was being created" in caplog.text
+    assert (JOB_ID in caplog.text) == (named is not None)
+    assert "it goes on" not in caplog.text
 
 
 def test_the_budget_learns_that_the_job_is_there() -> None:
