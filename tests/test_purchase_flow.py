@@ -603,6 +603,17 @@ def test_a_named_job_that_the_service_does_not_know_is_bought_anew_where_that_is
     assert table.buy().acts == ["claim"]
 
 
+def test_a_named_job_that_is_another_order_s_is_not_taken() -> None:
+    """Its picture shows something else; whether a job was made is as unknown as before."""
+    table = named()
+    other = said({"code": 0, "data": {"id": JOB_ID, "status": 1, "args": {"prompt": "a cat"}}})
+    play = table.buy(other)
+    assert play.acts == ["claim", "query"]
+    assert isinstance(play.error, CreateOutcomeUnknown)
+    assert all(step.job is None for step in play.steps)
+    assert state(table) == "unknown"
+
+
 def test_a_refusal_of_the_purchase_anew_leaves_the_doubt() -> None:
     """What was in doubt before is in doubt still."""
     table = named()
@@ -612,7 +623,7 @@ def test_a_refusal_of_the_purchase_anew_leaves_the_doubt() -> None:
     assert state(table) == "unknown"
 
 
-@pytest.mark.parametrize("answer", [page(502), BROKE_OFF])
+@pytest.mark.parametrize("answer", [page(502), BROKE_OFF, said({"code": 0, "data": {}})])
 @pytest.mark.parametrize("on_unknown", ["raise", "buy"])
 def test_a_named_job_of_which_no_word_comes_is_not_bought_anew(
     on_unknown: str, answer: HttpReply | Lost
