@@ -32,7 +32,7 @@ TOKEN_BYTES = 24
 EARLY_LOOKS_MAX = 3
 """How often calls may wake one job. More are forged or repeated; the job polls on."""
 HINTS_MAX = 3
-"""How many jobs may be named to one URL before its job is known."""
+"""How many calls may name a job to one URL before its job is known."""
 EXPECTED_MAX = 100_000
 """Calls expected at a time. Jobs on top of that poll as usual."""
 PUBLIC_URL_LIMIT = 1000
@@ -94,7 +94,7 @@ class Expected:
 
     def is_named(self, job_id: str) -> None:
         """Keep the ``job_id`` that a call named, and wake the job, however often it was before."""
-        if len(self._hints) < HINTS_MAX and job_id not in self._hints:
+        if len(self._hints) < HINTS_MAX and job_id not in self._hints[self._hints_taken :]:
             self._hints.append(job_id)
             self._looks_left = max(self._looks_left - 1, 0)
             self.doorbell.ring()

@@ -152,7 +152,7 @@ class Leaving:
     sent: tuple[LedgerAct, ...] = ()
     key: str | None = None
 
-    def naming(self, job_id: str) -> tuple[LedgerAct, ...]:
+    def naming(self, job_id: str | None) -> tuple[LedgerAct, ...]:
         """What ``sent`` says, with the job that may be the one that was made."""
         return tuple(
             replace(act, job_id=job_id) if isinstance(act, Ended) else act for act in self.sent

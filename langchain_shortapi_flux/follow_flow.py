@@ -6,7 +6,6 @@ Here stands what a bad query means, when to give up, and what an ended job comes
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from langchain_shortapi_flux.envelope import Refused
@@ -20,8 +19,8 @@ from langchain_shortapi_flux.flow_steps import (
     logger,
 )
 from langchain_shortapi_flux.http_acts import HttpRequest, Lost
-from langchain_shortapi_flux.job_outcome import ended, is_of, queried, timed_out, updated
-from langchain_shortapi_flux.job_record import Record
+from langchain_shortapi_flux.job_outcome import ended, queried, timed_out, updated
+from langchain_shortapi_flux.job_record import Record, whose
 from langchain_shortapi_flux.learned_delay import JobKind, LearnedDelays
 from langchain_shortapi_flux.wire import query_request, read_query
 
@@ -81,7 +80,7 @@ def follow_job(
                 # The deadline comes first: look once more shortly before it, with time to answer.
                 last_look, wait = True, max(0.0, left - min(LAST_LOOK_SECONDS, left / 2))
             planned = here.clock() + wait
-            found, sent = yield from _query(act, job, wait, here, if_left)
+            found, sent = yield from query_job(act, job, wait, here, if_left)
             took = here.clock() - sent
             last_look = last_look and sent >= planned  # a call may have cut the wait short
             if isinstance(found, Record):
@@ -145,46 +144,26 @@ class _Lesson:
             )
 
 
-def look_at_job(
-    job: FluxJob,
-    here: Circumstances,
-    if_left: tuple[LedgerAct, ...] = (),
-    *,
-    doubted: bool = False,
-    attempts: float | None = None,
-) -> JobFlow:
+def look_at_job(job: FluxJob, here: Circumstances, *, doubted: bool = False) -> JobFlow:
     """Query a job once and return what is known of it, failed or not. Free.
 
-    Args:
-        job: What is known of it before.
-        here: The circumstances.
-        if_left: What is noted where this is left.
-        doubted: The job may be another's, or none. It is shown to nobody, and a record that does
-            not have its id and its request's prompt, where it has any, is an unexpected reply.
-        attempts: How many unusable replies end it; those of ``RetryLimits`` where not given.
+    Where it is ``doubted`` whether there is such a job, and whether it is the one that was asked
+    for, it is shown to nobody, and a record that says nothing is no usable answer.
 
     Raises:
         JobTimeout: No usable answer by the deadline.
-        UnexpectedReply: The service refuses to answer, or tells of another job. Or it gave nothing
-            usable so many times; there is no ``status_code`` then.
+        UnexpectedReply: The service refuses to answer, or (without a ``status_code``) gave nothing
+            usable ``RetryLimits.look_attempts`` times, or tells of another job than the doubted.
     """
     failures, wait, act = 0, 0.0, query_request(job.job_id)
-    attempts = here.retry.look_attempts if attempts is None else attempts
     trouble: str | None = None
     while True:
         if wait >= here.time_left():
             raise timed_out(job, here, trouble)
-        found, _sent = yield from _query(act, job, wait, here, if_left, shown=not doubted)
-        if isinstance(found, Record) and doubted and not found.has_status:
-            found = _Nothing(found.oddity or "")
+        found, _sent = yield from query_job(act, job, wait, here, shown=not doubted)
+        if isinstance(found, Record) and doubted:
+            found = _undoubted(found, job)
         if isinstance(found, Record):
-            if doubted and not is_of(found, job):
-                raise UnexpectedReply(
-                    f"asked for job {job.job_id}, the service told of another",
-                    job_id=job.job_id,
-                    charge=job.charge,
-                    status_code=HTTPStatus.OK.value,
-                )
             job = updated(job, found, here)
             if here.budget is not None:
                 here.budget.settle(job)
@@ -193,13 +172,24 @@ def look_at_job(
         if not found.sent:
             raise timed_out(job, here, trouble)
         job = queried(job, here)
-        if failures >= attempts:
+        if failures >= here.retry.look_attempts:
             raise UnexpectedReply(
                 f"{failures} queries got no usable answer, the last one: {trouble}",
                 job_id=job.job_id,
                 charge=job.charge,
             )
         wait = here.retry.wait(failures, found.retry_after, here.dice())
+
+
+def _undoubted(found: Record, job: FluxJob) -> Record | NoNews:
+    owner = whose(found, job)
+    if owner == "another's":
+        raise UnexpectedReply(
+            f"asked for job {job.job_id}, the service told of another",
+            job_id=job.job_id,
+            charge=job.charge,
+        )
+    return found if owner == "its" else NoNews(found.oddity or "a record that says nothing")
 
 
 BACKSTOP_FACTOR = 4.0
@@ -253,7 +243,7 @@ def _turn(
 
 
 @dataclass(frozen=True, slots=True)
-class _Nothing:
+class NoNews:
     """A query that brought no news, and may be made again."""
 
     text: str
@@ -261,7 +251,7 @@ class _Nothing:
     sent: bool = True
 
 
-def _query(
+def query_job(
     act: HttpRequest,
     job: FluxJob,
     wait: float,
@@ -269,8 +259,12 @@ def _query(
     if_left: tuple[LedgerAct, ...] = (),
     *,
     shown: bool = True,
-) -> Generator[Step, Answer | None, tuple[Record | _Nothing, float]]:
-    """What came of the next query, and when it was sent."""
+) -> Generator[Step, Answer | None, tuple[Record | NoNews, float]]:
+    """What came of the next query, and when it was sent; ``shown`` to those who watch, or not.
+
+    Raises:
+        UnexpectedReply: The service refuses to answer, or redirects.
+    """
     seen = job if shown else None
     try:
         if here.expected is not None:
@@ -279,7 +273,7 @@ def _query(
         elif wait:
             yield Step(seen, wait, None, if_left)
         if not (yield from _turn(seen, here, if_left)):
-            held = _Nothing("queries were held back until the deadline", sent=False)
+            held = NoNews("queries were held back until the deadline", sent=False)
             return held, here.clock()
         sent = here.clock()
         answer = yield Step(seen, 0.0, act.within(here.time_left(), QUERY_SECONDS_MAX), if_left)
@@ -287,7 +281,7 @@ def _query(
         (_log_left if shown else _log_doubted)(job)
         raise
     if isinstance(answer, Lost):
-        return _Nothing(answer.reason), sent
+        return NoNews(answer.reason), sent
     found = read_query(http_reply(answer), loopback=here.loopback)
     if isinstance(found, Record):
         return found, sent
@@ -300,4 +294,4 @@ def _query(
             charge=job.charge,
             status_code=found.status_code,
         )
-    return _Nothing(found.text, found.retry_after), sent
+    return NoNews(found.text, found.retry_after), sent

@@ -58,15 +58,6 @@ def _notes_on_success(found: Record) -> str | None:
 _NO_PICTURES = "its list of pictures is empty or missing"
 
 
-def is_of(found: Record, job: FluxJob) -> bool:
-    """Whether a record is that job's, as far as it says: none of another id or prompt is."""
-    asked = job.request.prompt if job.request is not None else None
-    other_id = found.job_id is not None and found.job_id.strip() != job.job_id
-    # Word by word: whether the service keeps spaces as they were is not known.
-    other_prompt = asked is not None and (found.prompt or asked).split() != asked.split()
-    return not (other_id or other_prompt)
-
-
 def ended(job: FluxJob, found: Record) -> FluxJob:
     """The job, which has ended.
 

@@ -6,9 +6,12 @@ Where a field is documented or recorded, the code says so. It knows nothing of t
 from __future__ import annotations
 
 import base64
+import html
 import math
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+import unicodedata
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from langchain_shortapi_flux.envelope import (
@@ -22,7 +25,10 @@ from langchain_shortapi_flux.job import FluxImage, JobStatus, picture_at
 from langchain_shortapi_flux.loopback import is_loopback
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from decimal import Decimal
+
+    from langchain_shortapi_flux.job import FluxJob
 
 
 class Record(NamedTuple):
@@ -36,20 +42,13 @@ class Record(NamedTuple):
     error: str | None
     oddity: str | None = None
     """What in the record could not be understood, for the error that may come of it."""
-    has_status: bool = True
-    """Whether it has a status that was understood: else it may be no record at all."""
-    job_id: str | None = None
-    """Whose record it is, if it says so: one was recorded that does, under ``id``."""
-    prompt: str | None = None
-    """The prompt, if it repeats what was asked for, as that one does under ``args``."""
+    said: Mapping[str, Any] = MappingProxyType({})
+    """The record as it came: whose it is, is read from there only where that is in doubt."""
 
 
 def read_record(record: dict[str, Any], *, loopback: bool) -> Record:
     """What a record says, however much of it is there."""
     status, oddity = _status(record.get("status"))
-    has_status = oddity is None
-    job_id, args = record.get("id"), record.get("args")
-    prompt = args.get("prompt") if isinstance(args, dict) else None
     refunded = record.get("refunded")
     refunded = refunded if isinstance(refunded, bool) else None
     # A client that uses this very model reads it so: refunded and not ended means failed.
@@ -67,10 +66,39 @@ def read_record(record: dict[str, Any], *, loopback: bool) -> Record:
         refunded_amount=read_amount(record.get("refunded_credit")),
         error=read_message(record.get("error")),
         oddity=oddity,
-        has_status=has_status,
-        job_id=job_id if isinstance(job_id, str) else None,
-        prompt=prompt if isinstance(prompt, str) else None,
+        said=record,
     )
+
+
+# --- whose it is --------------------------------------------------------------------------------
+
+Whose = Literal["its", "another's", "nobody's"]
+
+
+def whose(found: Record, job: FluxJob) -> Whose:
+    """Whether a record is that job's, as far as it says. ``nobody's`` says nothing at all.
+
+    One record was recorded: it has the job's id under ``id``, and the prompt as it was sent under
+    ``args``. Whether every record does is not known, so that only another id or prompt speaks
+    against it.
+    """
+    said = found.said
+    ids = {one.strip() for one in (said.get("id"), said.get("job_id")) if isinstance(one, str)}
+    args = said.get("args")
+    told = _letters(args.get("prompt") if isinstance(args, dict) else None)
+    asked = _letters(job.request.prompt if job.request is not None else None)
+    if ids - {""} and job.job_id not in ids:
+        return "another's"
+    if told and asked and not (told.startswith(asked) or asked.startswith(told)):
+        return "another's"
+    has_status = _status(said.get("status"))[1] is None
+    return "its" if job.job_id in ids or (told and asked) or has_status else "nobody's"
+
+
+def _letters(text: object) -> str:
+    """What is left of a prompt on whatever way: cut short, escaped, or spelt in another form."""
+    plain = unicodedata.normalize("NFKC", html.unescape(text)) if isinstance(text, str) else ""
+    return "".join(filter(str.isalnum, plain.casefold()))
 
 
 # --- status -------------------------------------------------------------------------------------

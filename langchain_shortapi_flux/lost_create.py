@@ -1,19 +1,19 @@
 """What can still be learned of a create that got no clear answer: which job it made, if any.
 
 The service's call to the job's own URL names it, and an unclear answer may have. Nobody vouches for
-either. So the job is queried first, and taken only if the service knows it and tells of no other.
+either. So the job is queried first, and taken only if the service tells of it, and of no other.
 No I/O, and no rule about sending create.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from langchain_shortapi_flux.errors import CreateOutcomeUnknown, JobTimeout, UnexpectedReply
+from langchain_shortapi_flux.errors import CreateOutcomeUnknown, UnexpectedReply
 from langchain_shortapi_flux.flow_steps import (
     NOTHING,
+    Answer,
     Circumstances,
     JobFlow,
     Leaving,
@@ -21,15 +21,21 @@ from langchain_shortapi_flux.flow_steps import (
     Step,
     logger,
 )
-from langchain_shortapi_flux.follow_flow import look_at_job
+from langchain_shortapi_flux.follow_flow import NoNews, query_job
+from langchain_shortapi_flux.job_record import Whose, whose
 from langchain_shortapi_flux.kept_outcome import job_to_follow
+from langchain_shortapi_flux.wire import query_request
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from langchain_shortapi_flux.callback import Expected
+    from langchain_shortapi_flux.job import FluxJob
+    from langchain_shortapi_flux.ledger import LedgerAct
 
 CALL_SECONDS_MAX = 30.0
-"""How long a call is waited for: longer than most jobs take. Often there is no job, and none will
-come."""
+"""How long a call is waited for, and the job that one named is asked for: longer than most jobs
+take. Often there is no job, and none will come."""
 
 
 def find_job(
@@ -44,16 +50,15 @@ def find_job(
         leaving: What that create would have left.
 
     Raises:
-        CreateOutcomeUnknown: ``unknown``, where nobody may call, or no call in time named a job
-            that is there. It carries the id of one that could not be asked for any more.
+        CreateOutcomeUnknown: No call can come, or none in time about a job that is there. It names
+            the last job of which nobody knows whether it is the one.
     """
-    expected = here.expected
-    if expected is None:
+    if here.expected is None:
         raise unknown
     try:
-        return (yield from _found(unknown, order, here, expected, leaving))
+        return (yield from _found(unknown, order, here, here.expected, leaving))
     except GeneratorExit:
-        log_left(leaving)
+        log_left(leaving, here.expected)
         raise
 
 
@@ -64,40 +69,69 @@ def _found(
     expected: Expected,
     leaving: Leaving,
 ) -> JobFlow:
-    calm = replace(here, timeout=here.patience, expected=None)
     ends = min(here.patience, here.elapsed() + CALL_SECONDS_MAX)
-    named = unknown.job_id or expected.take_hint()
+    last = unknown.job_id  # of those that it may be
+    in_doubt = [last] if last is not None else []  # to be asked for, the next one at the end
+    failures, wait = 0, 0.0
     while True:
-        while named is None:
-            left = ends - here.elapsed()
-            if not expected.told or left <= 0:
-                raise unknown
-            yield Step(None, left, None, leaving.sent, expected.doorbell)
+        while (hint := expected.take_hint()) is not None:
+            in_doubt = [*(one for one in in_doubt if one != hint), hint]
+            last, failures, wait = hint, 0, 0.0
+            ends = min(here.patience, here.elapsed() + CALL_SECONDS_MAX)
+        left = ends - here.elapsed()
+        if left <= 0 or not (in_doubt or expected.told):
+            raise _naming(unknown, last)
+        if wait or not in_doubt:
+            wait = min(wait, left) if in_doubt else left
+            yield Step(None, wait, None, leaving.naming(last), expected.doorbell)
             expected.doorbell.heard()
-            named = expected.take_hint()
+            wait = 0.0
+            continue
+        named = in_doubt.pop()
         job = job_to_follow(named, order, here)
-        try:
-            # Only the service's own no is taken for one: it calls once, and money is at stake.
-            look = look_at_job(job, calm, leaving.naming(named), doubted=True, attempts=math.inf)
-            yield from look
-        except UnexpectedReply as error:
-            logger.warning("job %s is not the one that was asked for: %s", named, error)
-            named = expected.take_hint()
-        except JobTimeout:
-            raise _naming(unknown, named) from None
-        else:
+        calm = replace(here, timeout=ends, max_wait=None, expected=None)
+        said, retry_after = yield from _asked(job, calm, leaving.naming(named))
+        if said == "its":
             logger.info("create got no clear answer, but job %s is what it made", named)
             return job
+        if said == "another's" and last == named:
+            last = None
+        if said == "nobody's":
+            in_doubt.insert(0, named)
+            failures += 1
+            wait = here.retry.wait(failures, retry_after, here.dice())
 
 
-def _naming(unknown: CreateOutcomeUnknown, job_id: str) -> CreateOutcomeUnknown:
+def _asked(
+    job: FluxJob, here: Circumstances, if_left: tuple[LedgerAct, ...]
+) -> Generator[Step, Answer | None, tuple[Whose | None, float | None]]:
+    """Whose the job is, None where the service will not say, and when it may be asked again."""
+    act = query_request(job.job_id)
+    try:
+        found, _sent = yield from query_job(act, job, 0.0, here, if_left, shown=False)
+    except UnexpectedReply as error:
+        logger.warning("whether job %s is the one asked for is not known: %s", job.job_id, error)
+        return None, None
+    if isinstance(found, NoNews):
+        return "nobody's", found.retry_after
+    owner = whose(found, job)
+    if owner == "another's":
+        logger.warning("job %s was named, and is another's", job.job_id)
+    return owner, None
+
+
+def _naming(unknown: CreateOutcomeUnknown, job_id: str | None) -> CreateOutcomeUnknown:
     """The same error; with the id its key's next call asks for the job, free."""
+    if job_id == unknown.job_id:
+        return unknown
     return CreateOutcomeUnknown(str(unknown), job_id=job_id, status_code=unknown.status_code)
 
 
-def log_left(leaving: Leaving) -> None:
+def log_left(leaving: Leaving, expected: Expected | None) -> None:
     """Say in the log that a create was left of which nobody knows what came."""
+    named = expected.hint if expected is not None else None
     logger.warning(
-        "stopped while a job was being created; it may have been charged; key %s",
+        "stopped while a job was being created; it may have been charged; key %s%s",
         leaving.key or "none",
+        f"; a call named job {named}" if named is not None else "",
     )

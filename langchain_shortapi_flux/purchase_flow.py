@@ -9,6 +9,8 @@ one that was asked for. Hence the id is kept with the doubt, and the key's next 
 query. A job that is known there is this purchase: it is followed like any other. One that the
 service does not know, or will not tell of, leaves the purchase as unknown as it was:
 ``CreateOutcomeUnknown`` with key, time and id, or bought anew where ``on_unknown="buy"`` allows it.
+One of which it tells another id or prompt is neither taken nor bought anew. The same holds of a job
+that the service's call named, and that could not be asked for in time.
 """
 
 from __future__ import annotations
@@ -96,7 +98,7 @@ def create_job_once(order: Order, purchase: Purchase, here: Circumstances) -> Jo
         InvalidRequest: The key stands for other arguments.
         CreateOutcomeUnknown: An earlier create under this key has no known outcome.
         JobTimeout: A job that an unclear answer named could not be asked for in time.
-        UnexpectedReply: No query for such a job got a usable answer.
+        UnexpectedReply: No query for such a job got a usable answer, or it is another's.
         JobFailed: The key's job failed earlier.
         NotCreated: As ``create_job``; the key is free again.
     """

@@ -603,15 +603,44 @@ def test_a_named_job_that_the_service_does_not_know_is_bought_anew_where_that_is
     assert table.buy().acts == ["claim"]
 
 
-def test_a_named_job_that_is_another_order_s_is_not_taken() -> None:
+@pytest.mark.parametrize("on_unknown", ["raise", "buy"])
+@pytest.mark.parametrize("said_of", [{"args": {"prompt": "a cat"}}, {"id": "b" * 24}])
+def test_a_named_job_that_is_another_order_s_is_neither_taken_nor_bought_anew(
+    said_of: dict[str, Any], on_unknown: str
+) -> None:
     """Its picture shows something else; whether a job was made is as unknown as before."""
     table = named()
-    other = said({"code": 0, "data": {"id": JOB_ID, "status": 1, "args": {"prompt": "a cat"}}})
-    play = table.buy(other)
+    other = said({"code": 0, "data": {"id": JOB_ID, "status": 1, **said_of}})
+    play = table.buy(other, on_unknown=on_unknown)
     assert play.acts == ["claim", "query"]
-    assert isinstance(play.error, CreateOutcomeUnknown)
+    assert isinstance(play.error, UnexpectedReply)
+    assert play.error.job_id == JOB_ID
     assert all(step.job is None for step in play.steps)
     assert state(table) == "unknown"
+
+
+@pytest.mark.parametrize(
+    "said_of",
+    [
+        {"id": JOB_ID},
+        {"id": ""},
+        {"id": 7, "job_id": JOB_ID},
+        {"id": "7", "job_id": JOB_ID},
+        {"args": "a fox"},
+        {"args": {"prompt": "  "}},
+        {"args": {"prompt": "\uff21 &quot;Fox&quot;\n"}},
+        {"args": {"prompt": "a f"}},
+        {"id": JOB_ID, "status": 9},
+        {"id": JOB_ID, "status": "expired"},
+    ],
+)
+def test_a_named_job_is_taken_however_oddly_its_record_is_spelt(said_of: dict[str, Any]) -> None:
+    """Refused, it would be bought again, or be lost."""
+    table = named()
+    record = {"status": 2, "result": {"images": ["https://a.b/c.png"]}, **said_of}
+    play = table.buy(said({"code": 0, "data": record}), SUCCEEDED, on_unknown="buy")
+    assert play.acts[:3] == ["claim", "query", "bought"]
+    assert "create" not in play.acts
 
 
 def test_a_refusal_of_the_purchase_anew_leaves_the_doubt() -> None:
