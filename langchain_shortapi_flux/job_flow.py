@@ -102,7 +102,7 @@ def _create(
         try:
             answer = yield Step(None, 0.0, act.within(left), leaving.sent)
         except GeneratorExit:
-            log_left(leaving, here.expected)
+            log_left(leaving, here.expected.hint if here.expected is not None else None)
             raise
         finally:
             here.pace.create_out(-1)

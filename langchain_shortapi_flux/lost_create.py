@@ -29,7 +29,6 @@ from langchain_shortapi_flux.wire import query_request
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from langchain_shortapi_flux.callback import Expected
     from langchain_shortapi_flux.job import FluxJob
     from langchain_shortapi_flux.ledger import LedgerAct
 
@@ -53,53 +52,44 @@ def find_job(
         CreateOutcomeUnknown: No call can come, or none in time about a job that is there. It names
             the last job of which nobody knows whether it is the one.
     """
-    if here.expected is None:
+    expected = here.expected
+    if expected is None:
         raise unknown
-    try:
-        return (yield from _found(unknown, order, here, here.expected, leaving))
-    except GeneratorExit:
-        log_left(leaving, here.expected)
-        raise
-
-
-def _found(
-    unknown: CreateOutcomeUnknown,
-    order: Order,
-    here: Circumstances,
-    expected: Expected,
-    leaving: Leaving,
-) -> JobFlow:
     ends = min(here.patience, here.elapsed() + CALL_SECONDS_MAX)
     last = unknown.job_id  # of those that it may be
     in_doubt = [last] if last is not None else []  # to be asked for, the next one at the end
     failures, wait = 0, 0.0
-    while True:
-        while (hint := expected.take_hint()) is not None:
-            in_doubt = [*(one for one in in_doubt if one != hint), hint]
-            last, failures, wait = hint, 0, 0.0
-            ends = min(here.patience, here.elapsed() + CALL_SECONDS_MAX)
-        left = ends - here.elapsed()
-        if left <= 0 or not (in_doubt or expected.told):
-            raise _naming(unknown, last)
-        if wait or not in_doubt:
-            wait = min(wait, left) if in_doubt else left
-            yield Step(None, wait, None, leaving.naming(last), expected.doorbell)
-            expected.doorbell.heard()
-            wait = 0.0
-            continue
-        named = in_doubt.pop()
-        job = job_to_follow(named, order, here)
-        calm = replace(here, timeout=ends, max_wait=None, expected=None)
-        said, retry_after = yield from _asked(job, calm, leaving.naming(named))
-        if said == "its":
-            logger.info("create got no clear answer, but job %s is what it made", named)
-            return job
-        if said == "another's" and last == named:
-            last = None
-        if said == "nobody's":
-            in_doubt.insert(0, named)
-            failures += 1
-            wait = here.retry.wait(failures, retry_after, here.dice())
+    try:
+        while True:
+            while (hint := expected.take_hint()) is not None:
+                in_doubt.append(hint)
+                last, failures, wait = hint, 0, 0.0
+                ends = min(here.patience, here.elapsed() + CALL_SECONDS_MAX)
+            left = ends - here.elapsed()
+            if left <= 0 or not (in_doubt or expected.told):
+                raise _naming(unknown, last)
+            if wait or not in_doubt:
+                wait = min(wait, left) if in_doubt else left
+                yield Step(None, wait, None, leaving.naming(last), expected.doorbell)
+                expected.doorbell.heard()
+                wait = 0.0
+                continue
+            named = in_doubt.pop()
+            job = job_to_follow(named, order, here)
+            calm = replace(here, timeout=ends, expected=None)
+            said, retry_after = yield from _asked(job, calm, leaving.naming(named))
+            if said == "its":
+                logger.info("create got no clear answer, but job %s is what it made", named)
+                return job
+            if said == "another's" and last == named:
+                last = None
+            if said == "nobody's":
+                in_doubt.insert(0, named)
+                failures += 1
+                wait = here.retry.wait(failures, retry_after, here.dice())
+    except GeneratorExit:
+        log_left(leaving, expected.hint or last)
+        raise
 
 
 def _asked(
@@ -127,11 +117,10 @@ def _naming(unknown: CreateOutcomeUnknown, job_id: str | None) -> CreateOutcomeU
     return CreateOutcomeUnknown(str(unknown), job_id=job_id, status_code=unknown.status_code)
 
 
-def log_left(leaving: Leaving, expected: Expected | None) -> None:
-    """Say in the log that a create was left of which nobody knows what came."""
-    named = expected.hint if expected is not None else None
+def log_left(leaving: Leaving, named: str | None) -> None:
+    """Say in the log that a create was left of which nobody knows what came, if not ``named``."""
     logger.warning(
         "stopped while a job was being created; it may have been charged; key %s%s",
         leaving.key or "none",
-        f"; a call named job {named}" if named is not None else "",
+        f"; it may be job {named}" if named is not None else "",
     )

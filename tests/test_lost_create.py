@@ -22,6 +22,7 @@ from transcripts import (
     SUCCEEDED,
     UNREACHED,
     page,
+    raw,
     said,
 )
 
@@ -348,7 +349,7 @@ def test_leaving_says_what_a_call_named_while_create_hung(caplog: pytest.LogCapt
     step = next(flow)
     stage.call(CALLED)
     leave(flow, step, sent=True)
-    assert f"a call named job {JOB_ID}" in caplog.text
+    assert f"it may be job {JOB_ID}" in caplog.text
 
 
 def test_a_job_of_another_call_that_waits_is_that_other_s() -> None:
@@ -367,6 +368,43 @@ def test_a_service_that_is_away_for_a_while_is_asked_again() -> None:
     stage = Stage([CALLED])
     job = stage.play(stage.flow(), BROKE_OFF, *[page(503)] * 4, SUCCEEDED, SUCCEEDED)
     assert job.job_id == JOB_ID
+
+
+def test_a_service_says_when_it_may_be_asked_again() -> None:
+    """As in following."""
+    stage = Stage()
+    flow = stage.flow()
+    next(flow)
+    stage.call(CALLED)
+    flow.send(BROKE_OFF)
+    assert flow.send(raw(b"", 503, **{"Retry-After": "7"})).wait >= 7.0
+
+
+def test_a_late_call_has_its_half_minute_too() -> None:
+    """It came in the last second of the wait for it, and the first query goes wrong."""
+    stage = Stage()
+    flow = stage.flow()
+    next(flow)
+    flow.send(BROKE_OFF)
+    stage.clock.pass_by(CALL_SECONDS_MAX - 0.5)
+    stage.call(CALLED)
+    flow.send(None)
+    assert flow.send(page(503)).wait > 0.5
+
+
+def test_those_that_were_named_are_asked_for_in_turn() -> None:
+    """One that is never told of does not keep the others out."""
+    stage = Stage()
+    flow = stage.flow()
+    stage.steps.append(next(flow))
+    stage.call(CALLED)
+    stage.call({"id": OTHER_ID})
+    stage.steps.append(flow.send(BROKE_OFF))
+    stage.steps.append(flow.send(page(503)))
+    stage.expected.doorbell.heard()
+    stage.clock.pass_by(stage.steps[-1].wait)
+    stage.steps.append(flow.send(None))
+    assert stage.sent == ["create", OTHER_ID, JOB_ID]
 
 
 def test_a_job_that_cannot_be_asked_for_in_time_is_named_by_the_error() -> None:
@@ -506,7 +544,7 @@ def test_a_call_is_not_waited_for_beyond_the_lease() -> None:
     assert stage.waited <= 18.0
 
 
-@pytest.mark.parametrize("where", ["waiting for the call", "asking for the job"])
+@pytest.mark.parametrize("where", ["waiting for the call", "asking", "waiting to ask again"])
 def test_whoever_leaves_meanwhile_leaves_a_trace(
     where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -515,18 +553,19 @@ def test_whoever_leaves_meanwhile_leaves_a_trace(
     flow = buy_job_unnamed(ORDER, stage.purchase(), here(stage.clock, expected=stage.expected))
     next(flow)
     step = flow.send(BROKE_OFF)
-    if where == "asking for the job":
+    if where != "waiting for the call":
         stage.call(CALLED)
         step = flow.send(None)
+    if where == "waiting to ask again":
+        step = flow.send(page(503))
     with caplog.at_level(logging.WARNING):
         noted = leave(flow, step, sent=True)
     assert [type(act).__name__ for act in noted] == ["Claim", "Ended"]
     assert isinstance(noted[1], Ended)
     assert noted[1].result == "unknown"
-    named = JOB_ID if where == "asking for the job" else None
-    assert noted[1].job_id == named
+    assert noted[1].job_id == (None if where == "waiting for the call" else JOB_ID)
     assert "stopped while a job was being created" in caplog.text
-    assert (JOB_ID in caplog.text) == (named is not None)
+    assert (f"it may be job {JOB_ID}" in caplog.text) == (where != "waiting for the call")
     assert "it goes on" not in caplog.text
 
 

@@ -632,6 +632,7 @@ def test_a_named_job_that_is_another_order_s_is_neither_taken_nor_bought_anew(
         {"args": {"prompt": "a f"}},
         {"id": JOB_ID, "status": 9},
         {"id": JOB_ID, "status": "expired"},
+        {"args": {"prompt": "a fox"}, "status": "expired"},
     ],
 )
 def test_a_named_job_is_taken_however_oddly_its_record_is_spelt(said_of: dict[str, Any]) -> None:
