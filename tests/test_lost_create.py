@@ -388,7 +388,9 @@ def test_a_late_call_has_its_half_minute_too() -> None:
     flow.send(BROKE_OFF)
     stage.clock.pass_by(CALL_SECONDS_MAX - 0.5)
     stage.call(CALLED)
-    flow.send(None)
+    query = flow.send(None).act
+    assert isinstance(query, HttpRequest)
+    assert query.time_left == pytest.approx(CALL_SECONDS_MAX)
     assert flow.send(page(503)).wait > 0.5
 
 
