@@ -27,6 +27,8 @@ from langchain_shortapi_flux.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from langchain_shortapi_flux.http_acts import HttpReply
 
 UNSTABLE_CODE = 3000
@@ -148,7 +150,7 @@ def redirect_text(reply: HttpReply) -> str:
     return f"HTTP {reply.status} redirects to {target}; redirects are not followed, mend base_url"
 
 
-def read_job_id(names: tuple[str, ...], *places: dict[str, Any]) -> str | None:
+def read_job_id(names: tuple[str, ...], *places: Mapping[str, Any]) -> str | None:
     """The job id: documented in ``data.job_id``; the page's own samples read it at the top."""
     for place in places:
         for name in names:

@@ -109,7 +109,7 @@ def _create(
         if isinstance(answer, Lost):
             if answer.sent:
                 unknown = _unknown_outcome(f"no answer came ({answer.reason})")
-                return (yield from find_job(unknown, order, here, leaving))
+                return (yield from find_job(unknown, order, here, leaving, reservation))
             retry_after = None
             refusal = ServiceUnavailable(f"{here.base_url} was not reached: {answer.reason}")
         else:
@@ -137,7 +137,7 @@ def _create(
                 )
             if not isinstance(found, Refused):
                 unknown = _unknown_outcome(found.text, found.job_id, found.status_code)
-                return (yield from find_job(unknown, order, here, leaving))
+                return (yield from find_job(unknown, order, here, leaving, reservation))
             refusal = found.error(
                 f"the service refused to create the job: {found.text}; nothing was charged",
                 status_code=found.status_code,

@@ -10,6 +10,7 @@ import html
 import math
 import re
 import unicodedata
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from langchain_shortapi_flux.envelope import (
     cut_text,
     is_text,
     read_amount,
+    read_job_id,
     read_message,
     shown_value,
 )
@@ -83,22 +85,31 @@ def whose(found: Record, job: FluxJob) -> Whose:
     against it.
     """
     said = found.said
-    ids = {one.strip() for one in (said.get("id"), said.get("job_id")) if isinstance(one, str)}
+    ids = {read_job_id((name,), said) for name in ("id", "job_id")} - {None}
     args = said.get("args")
     told = _letters(args.get("prompt") if isinstance(args, dict) else None)
     asked = _letters(job.request.prompt if job.request is not None else None)
-    if ids - {""} and job.job_id not in ids:
+    if ids and job.job_id not in ids:
         return "another's"
-    if told and asked and not (told.startswith(asked) or asked.startswith(told)):
+    is_cut = len(told) >= CUT_LETTERS_MIN and asked.startswith(told)
+    if told and asked and told != asked and not is_cut:
         return "another's"
     has_status = _status(said.get("status"))[1] is None
-    return "its" if job.job_id in ids or (told and asked) or has_status else "nobody's"
+    return "its" if ids or (told and asked) or has_status else "nobody's"
+
+
+CUT_LETTERS_MIN = 40
+"""A prompt of fewer letters is not taken for the beginning of another that was cut short."""
 
 
 def _letters(text: object) -> str:
-    """What is left of a prompt on whatever way: cut short, escaped, or spelt in another form."""
-    plain = unicodedata.normalize("NFKC", html.unescape(text)) if isinstance(text, str) else ""
-    return "".join(filter(str.isalnum, plain.casefold()))
+    """What is left of a prompt however it was escaped, spaced or spelt."""
+    if not isinstance(text, str):
+        return ""
+    with suppress(ValueError):  # a number with thousands of digits
+        text = html.unescape(text)
+    plain = unicodedata.normalize("NFKD", text).casefold()
+    return "".join(filter(str.isalnum, plain)) or "".join(plain.split())
 
 
 # --- status -------------------------------------------------------------------------------------

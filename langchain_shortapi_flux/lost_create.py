@@ -31,14 +31,19 @@ if TYPE_CHECKING:
 
     from langchain_shortapi_flux.job import FluxJob
     from langchain_shortapi_flux.ledger import LedgerAct
+    from langchain_shortapi_flux.spending import Reservation
 
 CALL_SECONDS_MAX = 30.0
 """How long a call is waited for, and the job that one named is asked for: longer than most jobs
-take. Often there is no job, and none will come."""
+take. Often there is no job, and none will come. Each call that names one begins it anew."""
 
 
 def find_job(
-    unknown: CreateOutcomeUnknown, order: Order, here: Circumstances, leaving: Leaving = NOTHING
+    unknown: CreateOutcomeUnknown,
+    order: Order,
+    here: Circumstances,
+    leaving: Leaving = NOTHING,
+    reservation: Reservation | None = None,
 ) -> JobFlow:
     """The job that such a create made, to be followed, where the service may call. Never buys.
 
@@ -47,6 +52,7 @@ def find_job(
         order: What was asked for.
         here: The circumstances of that create.
         leaving: What that create would have left.
+        reservation: What its price is reserved by.
 
     Raises:
         CreateOutcomeUnknown: No call can come, or none in time about a job that is there. It names
@@ -56,40 +62,50 @@ def find_job(
     if expected is None:
         raise unknown
     ends = min(here.patience, here.elapsed() + CALL_SECONDS_MAX)
-    last = unknown.job_id  # of those that it may be
-    in_doubt = [last] if last is not None else []  # to be asked for, the next one at the end
+    to_ask = [unknown.job_id] if unknown.job_id is not None else []  # the next one at the end
+    in_doubt = list(to_ask)  # all that may be the one, the likeliest at the end
     failures, wait = 0, 0.0
     try:
         while True:
+            expected.doorbell.heard()  # before the hints: a call that comes now ends the next wait
             while (hint := expected.take_hint()) is not None:
+                to_ask.append(hint)
                 in_doubt.append(hint)
-                last, failures, wait = hint, 0, 0.0
+                failures, wait = 0, 0.0
                 ends = min(here.patience, here.elapsed() + CALL_SECONDS_MAX)
             left = ends - here.elapsed()
-            if left <= 0 or not (in_doubt or expected.told):
-                raise _naming(unknown, last)
-            if wait or not in_doubt:
-                wait = min(wait, left) if in_doubt else left
-                yield Step(None, wait, None, leaving.naming(last), expected.doorbell)
-                expected.doorbell.heard()
+            if left <= 0 or not (to_ask or expected.told):
+                raise _naming(unknown, _last(in_doubt))
+            if wait or not to_ask:
+                wait = min(wait, left) if to_ask else left
+                if_left = leaving.naming(_last(in_doubt))
+                yield Step(None, wait, None, if_left, expected.doorbell)
                 wait = 0.0
                 continue
-            named = in_doubt.pop()
+            named = to_ask.pop()
             job = job_to_follow(named, order, here)
             calm = replace(here, timeout=ends, expected=None)
             said, retry_after = yield from _asked(job, calm, leaving.naming(named))
             if said == "its":
                 logger.info("create got no clear answer, but job %s is what it made", named)
                 return job
-            if said == "another's" and last == named:
-                last = None
             if said == "nobody's":
-                in_doubt.insert(0, named)
+                to_ask.insert(0, named)
                 failures += 1
                 wait = here.retry.wait(failures, retry_after, here.dice())
+            else:
+                others = [one for one in in_doubt if one != named]
+                in_doubt = others if said == "another's" else [named, *others]
     except GeneratorExit:
-        log_left(leaving, expected.hint or last)
+        named_last = expected.hint or _last(in_doubt)
+        log_left(leaving, named_last)
+        if reservation is not None:
+            reservation.keep(named_last)
         raise
+
+
+def _last(job_ids: list[str]) -> str | None:
+    return job_ids[-1] if job_ids else None
 
 
 def _asked(
@@ -114,7 +130,8 @@ def _naming(unknown: CreateOutcomeUnknown, job_id: str | None) -> CreateOutcomeU
     """The same error; with the id its key's next call asks for the job, free."""
     if job_id == unknown.job_id:
         return unknown
-    return CreateOutcomeUnknown(str(unknown), job_id=job_id, status_code=unknown.status_code)
+    text = str(unknown).removesuffix(f" (job {unknown.job_id})")
+    return CreateOutcomeUnknown(text, job_id=job_id, status_code=unknown.status_code)
 
 
 def log_left(leaving: Leaving, named: str | None) -> None:

@@ -30,6 +30,7 @@ from langchain_shortapi_flux import (
     Budget,
     CallbackReceiver,
     CreateOutcomeUnknown,
+    FluxJob,
     MemoryLedger,
     ShortAPIError,
 )
@@ -37,6 +38,7 @@ from langchain_shortapi_flux.callback import HINTS_MAX
 from langchain_shortapi_flux.flow_steps import Order, Step, leave
 from langchain_shortapi_flux.http_acts import HttpRequest
 from langchain_shortapi_flux.job_flow import buy_job
+from langchain_shortapi_flux.job_record import read_record, whose
 from langchain_shortapi_flux.ledger import Claim, Ended, perform_ledger_act
 from langchain_shortapi_flux.lost_create import CALL_SECONDS_MAX
 from langchain_shortapi_flux.purchase import Purchase
@@ -46,7 +48,6 @@ from langchain_shortapi_flux.sandbox import Fault, Sandbox
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from langchain_shortapi_flux import FluxJob
     from langchain_shortapi_flux.callback import Expected
     from langchain_shortapi_flux.flow_steps import Answer, JobFlow
     from langchain_shortapi_flux.http_acts import HttpReply
@@ -179,9 +180,12 @@ def test_a_call_that_came_before_the_answer_was_lost_counts() -> None:
     assert stage.waited == 0.0
 
 
-def _go_on(flow: JobFlow, *answers: Answer | None) -> None:
+def _go_on(
+    flow: JobFlow, *answers: Answer | None, clock: Clock | None = None, seconds: float = 0.0
+) -> None:
     for answer in answers:
         flow.send(answer)
+        (clock or Clock()).pass_by(seconds)
 
 
 @pytest.mark.parametrize(
@@ -332,6 +336,33 @@ def test_a_call_that_is_repeated_is_asked_for_again() -> None:
     assert stage.sent == ["create", JOB_ID, JOB_ID, JOB_ID]
 
 
+@pytest.mark.parametrize(
+    "answer", [NO_SUCH_JOB, said({"code": 0, "data": {"status": 1, "args": {"prompt": "a cat"}}})]
+)
+def test_of_several_the_error_names_the_one_that_is_not_ruled_out(answer: HttpReply) -> None:
+    """A no about one says nothing about the other, which could not be asked for."""
+    stage = Stage()
+    flow = stage.flow()
+    stage.steps.append(next(flow))
+    stage.call(CALLED)
+    stage.call({"id": OTHER_ID})
+    stage.steps.append(flow.send(BROKE_OFF))
+    stage.steps.append(flow.send(answer))
+    with pytest.raises(CreateOutcomeUnknown) as caught:
+        _go_on(flow, *[page(503), None] * 50, clock=stage.clock, seconds=9.0)
+    assert caught.value.job_id == JOB_ID
+    assert OTHER_ID not in str(caught.value)
+
+
+def test_an_error_that_names_another_job_than_the_answer_names_that_alone() -> None:
+    """Its text too."""
+    stage = Stage([{"id": OTHER_ID}])
+    other = said({"code": 0, "data": {"status": 1, "args": {"prompt": "a cat"}}})
+    with pytest.raises(CreateOutcomeUnknown, match=OTHER_ID) as caught:
+        stage.play(stage.flow(), *NAMING, other, NO_SUCH_JOB)
+    assert JOB_ID not in str(caught.value)
+
+
 def test_an_unclear_answer_that_named_another_s_job_names_none() -> None:
     """Its refund would be taken for this one's."""
     budget, stage = Budget(usd="1"), Stage()
@@ -403,7 +434,7 @@ def test_those_that_were_named_are_asked_for_in_turn() -> None:
     stage.call({"id": OTHER_ID})
     stage.steps.append(flow.send(BROKE_OFF))
     stage.steps.append(flow.send(page(503)))
-    stage.expected.doorbell.heard()
+    assert not stage.expected.doorbell.rung
     stage.clock.pass_by(stage.steps[-1].wait)
     stage.steps.append(flow.send(None))
     assert stage.sent == ["create", OTHER_ID, JOB_ID]
@@ -490,6 +521,55 @@ def test_a_clear_answer_is_not_waited_upon(answers: tuple[Answer, ...]) -> None:
     assert all(step.bell is None for step in stage.steps)
 
 
+# --- whose a record is ----------------------------------------------------------------------------
+
+LONG = "a lighthouse in a storm, seen from the sea at night, by candle light & rain"
+CAFE_NFD = "a cafe\u0301"
+
+
+@pytest.mark.parametrize(
+    ("asked", "told", "owner"),
+    [
+        (LONG, LONG.replace("&", "&amp;"), "its"),
+        (LONG, LONG[:60], "its"),
+        (LONG, LONG[:20], "another's"),
+        ("a fox", "a fox in the snow", "another's"),
+        ("fox 10", "fox 1", "another's"),
+        (CAFE_NFD, "A Caf\u00e9 ", "its"),
+        ("\U0001f98a \U0001f98a", "\U0001f98a\U0001f98a", "its"),
+        ("\U0001f98a", "a cat", "another's"),
+        ("a fox", "\U0001f98a", "another's"),
+        ("a fox", "&#" + "9" * 5000, "another's"),
+        ("&#" + "9" * 5000, "&#" + "9" * 5000, "its"),
+        ("a fox", "\ud800", "another's"),
+        ("a fox", " ", "nobody's"),
+    ],
+)
+def test_prompts_are_compared_by_their_letters(asked: str, told: str, owner: str) -> None:
+    """What a service may do to a prompt on its way speaks against no job."""
+    found = read_record({"args": {"prompt": told}}, loopback=False)
+    request = REQUEST.model_copy(update={"prompt": asked})
+    assert whose(found, FluxJob(job_id=JOB_ID, status="pending", request=request)) == owner
+
+
+@pytest.mark.parametrize(
+    ("said_ids", "owner"),
+    [
+        ({"id": 123}, "its"),
+        ({"id": " 123 "}, "its"),
+        ({"id": 999}, "another's"),
+        ({"id": "999", "job_id": "123"}, "its"),
+        ({"id": ["123"]}, "nobody's"),
+        ({"id": ""}, "nobody's"),
+        ({"id": 10**5000}, "nobody's"),
+    ],
+)
+def test_ids_are_read_as_those_of_a_create(said_ids: dict[str, Any], owner: str) -> None:
+    """As text or as a number."""
+    found = read_record(said_ids, loopback=False)
+    assert whose(found, FluxJob(job_id="123", status="pending")) == owner
+
+
 # --- the ledger and the budget --------------------------------------------------------------------
 
 
@@ -510,6 +590,16 @@ def test_without_a_call_a_claim_stays_in_doubt() -> None:
         stage.play(flow, BROKE_OFF)
     entry = stage.ledger._open[KEY]
     assert (entry.state, entry.job_id) == ("unknown", None)
+
+
+def test_the_budget_of_whoever_leaves_knows_the_job_that_was_named() -> None:
+    """Whoever follows it later settles what was reserved."""
+    budget, stage = Budget(usd="1"), Stage()
+    flow = stage.flow(budget=budget)
+    next(flow)
+    stage.call(CALLED)
+    leave(flow, flow.send(BROKE_OFF), sent=True)
+    assert [one.job_id for one in budget.unknown] == [JOB_ID]
 
 
 def test_the_key_of_a_job_that_was_named_too_late_finds_it_the_next_time() -> None:
