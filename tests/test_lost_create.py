@@ -105,6 +105,14 @@ class Stage:
         token = self.expected.url.rpartition("/")[2]
         asyncio.run(self.receiver.handle(body, token=token))  # type: ignore[arg-type]
 
+    def hang(self, flow: JobFlow, *bodies: object) -> Step:
+        """Create is sent, and has no answer yet when these calls come."""
+        step = next(flow)
+        self.steps.append(step)
+        for body in bodies:
+            self.call(body)
+        return step
+
     def play(self, flow: JobFlow, *answers: Answer) -> FluxJob:
         """Run it to its end: each wait passes, unless a call comes first."""
         said = iter(answers)
@@ -173,8 +181,7 @@ def test_a_call_that_came_before_the_answer_was_lost_counts() -> None:
     """Create hung for longer than the job took."""
     stage = Stage()
     flow = stage.flow()
-    stage.steps.append(next(flow))
-    stage.call(CALLED)
+    stage.hang(flow, CALLED)
     with pytest.raises(StopIteration):
         _go_on(flow, BROKE_OFF, SUCCEEDED, None, SUCCEEDED)
     assert stage.waited == 0.0
@@ -250,9 +257,7 @@ def test_all_that_was_named_before_the_answer_was_lost_is_asked_for() -> None:
     """Somebody was quicker than the service."""
     stage = Stage()
     flow = stage.flow()
-    stage.steps.append(next(flow))
-    stage.call(CALLED)
-    stage.call({"id": OTHER_ID})
+    stage.hang(flow, CALLED, {"id": OTHER_ID})
     with pytest.raises(StopIteration) as ended:
         _go_on(flow, BROKE_OFF, NO_SUCH_JOB, SUCCEEDED, None, SUCCEEDED)
     assert ended.value.value.job_id == JOB_ID
@@ -343,9 +348,7 @@ def test_of_several_the_error_names_the_one_that_is_not_ruled_out(answer: HttpRe
     """A no about one says nothing about the other, which could not be asked for."""
     stage = Stage()
     flow = stage.flow()
-    stage.steps.append(next(flow))
-    stage.call(CALLED)
-    stage.call({"id": OTHER_ID})
+    stage.hang(flow, CALLED, {"id": OTHER_ID})
     stage.steps.append(flow.send(BROKE_OFF))
     stage.steps.append(flow.send(answer))
     with pytest.raises(CreateOutcomeUnknown) as caught:
@@ -377,9 +380,7 @@ def test_leaving_says_what_a_call_named_while_create_hung(caplog: pytest.LogCapt
     """In the log at least."""
     stage = Stage()
     flow = stage.flow()
-    step = next(flow)
-    stage.call(CALLED)
-    leave(flow, step, sent=True)
+    leave(flow, stage.hang(flow, CALLED), sent=True)
     assert f"it may be job {JOB_ID}" in caplog.text
 
 
@@ -405,8 +406,7 @@ def test_a_service_says_when_it_may_be_asked_again() -> None:
     """As in following."""
     stage = Stage()
     flow = stage.flow()
-    next(flow)
-    stage.call(CALLED)
+    stage.hang(flow, CALLED)
     flow.send(BROKE_OFF)
     assert flow.send(raw(b"", 503, **{"Retry-After": "7"})).wait >= 7.0
 
@@ -429,9 +429,7 @@ def test_those_that_were_named_are_asked_for_in_turn() -> None:
     """One that is never told of does not keep the others out."""
     stage = Stage()
     flow = stage.flow()
-    stage.steps.append(next(flow))
-    stage.call(CALLED)
-    stage.call({"id": OTHER_ID})
+    stage.hang(flow, CALLED, {"id": OTHER_ID})
     stage.steps.append(flow.send(BROKE_OFF))
     stage.steps.append(flow.send(page(503)))
     assert not stage.expected.doorbell.rung
@@ -455,8 +453,7 @@ def test_a_call_that_came_in_time_is_not_forgotten(why: str) -> None:
     """Create hung so long that there is no time to wait for one, or nobody who listens."""
     stage = Stage()
     flow = stage.flow(timeout=300.0, **{"max_wait": 20.0} if why == "max_wait" else {})
-    next(flow)
-    stage.call(CALLED)
+    stage.hang(flow, CALLED)
     stage.clock.pass_by({"the deadline": 301.0}.get(why, 30.0))
     stage.expected.told = why != "the receiver stopped"
     if why == "the receiver stopped":
@@ -596,8 +593,7 @@ def test_the_budget_of_whoever_leaves_knows_the_job_that_was_named() -> None:
     """Whoever follows it later settles what was reserved."""
     budget, stage = Budget(usd="1"), Stage()
     flow = stage.flow(budget=budget)
-    next(flow)
-    stage.call(CALLED)
+    stage.hang(flow, CALLED)
     leave(flow, flow.send(BROKE_OFF), sent=True)
     assert [one.job_id for one in budget.unknown] == [JOB_ID]
 
