@@ -53,7 +53,7 @@ class Expected:
 
     __slots__ = (
         "_hints",
-        "_hints_taken",
+        "_hints_left",
         "_looks_left",
         "_receiver",
         "doorbell",
@@ -68,7 +68,7 @@ class Expected:
         self.job_id: str | None = None
         self.told = True
         self._hints: list[str] = []
-        self._hints_taken = 0
+        self._hints_left = HINTS_MAX
         self._looks_left = EARLY_LOOKS_MAX
         self._receiver = receiver
 
@@ -83,18 +83,16 @@ class Expected:
 
         It is not to be believed before a query says the same.
         """
-        return self._hints[self._hints_taken] if self._hints_taken < len(self._hints) else None
+        return self._hints[0] if self._hints else None
 
     def take_hint(self) -> str | None:
         """The ``hint``, once; the next one may follow."""
-        hint = self.hint
-        if hint is not None:
-            self._hints_taken += 1
-        return hint
+        return self._hints.pop(0) if self._hints else None
 
     def is_named(self, job_id: str) -> None:
         """Keep the ``job_id`` that a call named, and wake the job, however often it was before."""
-        if len(self._hints) < HINTS_MAX and job_id not in self._hints[self._hints_taken :]:
+        if self._hints_left and job_id not in self._hints:
+            self._hints_left -= 1
             self._hints.append(job_id)
             self._looks_left = max(self._looks_left - 1, 0)
             self.doorbell.ring()

@@ -147,22 +147,17 @@ class _Lesson:
 def look_at_job(job: FluxJob, here: Circumstances, *, doubted: bool = False) -> JobFlow:
     """Query a job once and return what is known of it, failed or not. Free.
 
-    Where it is ``doubted`` whether there is such a job, and whether it is the one that was asked
-    for, it is shown to nobody, and a record that says nothing is no usable answer.
-
     Raises:
         JobTimeout: No usable answer by the deadline.
-        UnexpectedReply: The service refuses to answer, or (without a ``status_code``) gave nothing
-            usable ``RetryLimits.look_attempts`` times, or tells of another job than the doubted.
+        UnexpectedReply: As ``query_job``, which says what ``doubted`` means; or (without a
+            ``status_code``) there was no usable answer ``RetryLimits.look_attempts`` times.
     """
     failures, wait, act = 0, 0.0, query_request(job.job_id)
     trouble: str | None = None
     while True:
         if wait >= here.time_left():
             raise timed_out(job, here, trouble)
-        found, _sent = yield from query_job(act, job, wait, here, shown=not doubted)
-        if isinstance(found, Record) and doubted:
-            found = _undoubted(found, job)
+        found, _sent = yield from query_job(act, job, wait, here, doubted=doubted)
         if isinstance(found, Record):
             job = updated(job, found, here)
             if here.budget is not None:
@@ -179,17 +174,6 @@ def look_at_job(job: FluxJob, here: Circumstances, *, doubted: bool = False) -> 
                 charge=job.charge,
             )
         wait = here.retry.wait(failures, found.retry_after, here.dice())
-
-
-def _undoubted(found: Record, job: FluxJob) -> Record | NoNews:
-    owner = whose(found, job)
-    if owner == "another's":
-        raise UnexpectedReply(
-            f"asked for job {job.job_id}, the service told of another",
-            job_id=job.job_id,
-            charge=job.charge,
-        )
-    return found if owner == "its" else NoNews(found.oddity or "a record that says nothing")
 
 
 BACKSTOP_FACTOR = 4.0
@@ -258,14 +242,18 @@ def query_job(
     here: Circumstances,
     if_left: tuple[LedgerAct, ...] = (),
     *,
-    shown: bool = True,
+    doubted: bool = False,
 ) -> Generator[Step, Answer | None, tuple[Record | NoNews, float]]:
-    """What came of the next query, and when it was sent; ``shown`` to those who watch, or not.
+    """What came of the next query, and when it was sent.
+
+    Where it is ``doubted`` whether there is such a job, and whether it is the one that was asked
+    for, it is shown to nobody, and a record that says nothing is no news.
 
     Raises:
-        UnexpectedReply: The service refuses to answer, or redirects.
+        UnexpectedReply: The service refuses to answer, or redirects. Or (without a
+            ``status_code``) it tells of another job than the one that is doubted.
     """
-    seen = job if shown else None
+    seen = None if doubted else job
     try:
         if here.expected is not None:
             yield Step(seen, wait, None, if_left, here.expected.doorbell)
@@ -278,13 +266,13 @@ def query_job(
         sent = here.clock()
         answer = yield Step(seen, 0.0, act.within(here.time_left(), QUERY_SECONDS_MAX), if_left)
     except GeneratorExit:
-        (_log_left if shown else _log_doubted)(job)
+        (_log_doubted if doubted else _log_left)(job)
         raise
     if isinstance(answer, Lost):
         return NoNews(answer.reason), sent
     found = read_query(http_reply(answer), loopback=here.loopback)
     if isinstance(found, Record):
-        return found, sent
+        return (_undoubted(found, job) if doubted else found), sent
     if found.status_code == 429:
         here.pace.slow_down(here.clock(), here.retry.wait(1, found.retry_after, here.dice()))
     if isinstance(found, Refused) or not found.passing:
@@ -295,3 +283,14 @@ def query_job(
             status_code=found.status_code,
         )
     return NoNews(found.text, found.retry_after), sent
+
+
+def _undoubted(found: Record, job: FluxJob) -> Record | NoNews:
+    owner = whose(found, job)
+    if owner == "another's":
+        raise UnexpectedReply(
+            f"asked for job {job.job_id}, the service told of another",
+            job_id=job.job_id,
+            charge=job.charge,
+        )
+    return found if owner == "its" else NoNews(found.oddity or "a record that says nothing")

@@ -11,7 +11,6 @@ import math
 import re
 import unicodedata
 from contextlib import suppress
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
@@ -42,9 +41,9 @@ class Record(NamedTuple):
     refunded: bool | None
     refunded_amount: Decimal | None
     error: str | None
-    oddity: str | None = None
+    oddity: str | None
     """What in the record could not be understood, for the error that may come of it."""
-    said: Mapping[str, Any] = MappingProxyType({})
+    said: Mapping[str, Any]
     """The record as it came: whose it is, is read from there only where that is in doubt."""
 
 

@@ -22,7 +22,6 @@ from langchain_shortapi_flux.flow_steps import (
     logger,
 )
 from langchain_shortapi_flux.follow_flow import NoNews, query_job
-from langchain_shortapi_flux.job_record import Whose, whose
 from langchain_shortapi_flux.kept_outcome import job_to_follow
 from langchain_shortapi_flux.wire import query_request
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from langchain_shortapi_flux.job import FluxJob
+    from langchain_shortapi_flux.job_record import Whose
     from langchain_shortapi_flux.ledger import LedgerAct
     from langchain_shortapi_flux.spending import Reservation
 
@@ -61,18 +61,17 @@ def find_job(
     expected = here.expected
     if expected is None:
         raise unknown
-    ends = min(here.patience, here.elapsed() + CALL_SECONDS_MAX)
     to_ask = [unknown.job_id] if unknown.job_id is not None else []  # the next one at the end
     in_doubt = list(to_ask)  # all that may be the one, the likeliest at the end
-    failures, wait = 0, 0.0
+    since, failures, wait = here.elapsed(), 0, 0.0
     try:
         while True:
             expected.doorbell.heard()  # before the hints: a call that comes now ends the next wait
             while (hint := expected.take_hint()) is not None:
                 to_ask.append(hint)
                 in_doubt.append(hint)
-                failures, wait = 0, 0.0
-                ends = min(here.patience, here.elapsed() + CALL_SECONDS_MAX)
+                since, failures, wait = here.elapsed(), 0, 0.0
+            ends = min(here.patience, since + CALL_SECONDS_MAX)
             left = ends - here.elapsed()
             if left <= 0 or not (to_ask or expected.told):
                 raise _naming(unknown, _last(in_doubt))
@@ -114,16 +113,11 @@ def _asked(
     """Whose the job is, None where the service will not say, and when it may be asked again."""
     act = query_request(job.job_id)
     try:
-        found, _sent = yield from query_job(act, job, 0.0, here, if_left, shown=False)
+        found, _sent = yield from query_job(act, job, 0.0, here, if_left, doubted=True)
     except UnexpectedReply as error:
-        logger.warning("whether job %s is the one asked for is not known: %s", job.job_id, error)
-        return None, None
-    if isinstance(found, NoNews):
-        return "nobody's", found.retry_after
-    owner = whose(found, job)
-    if owner == "another's":
-        logger.warning("job %s was named, and is another's", job.job_id)
-    return owner, None
+        logger.warning("job %s may be what a lost create made, but: %s", job.job_id, error)
+        return (None if error.status_code is not None else "another's"), None
+    return ("nobody's", found.retry_after) if isinstance(found, NoNews) else ("its", None)
 
 
 def _naming(unknown: CreateOutcomeUnknown, job_id: str | None) -> CreateOutcomeUnknown:

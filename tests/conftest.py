@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from quick_flux import flux_on
 
+from langchain_shortapi_flux import CallbackReceiver
 from langchain_shortapi_flux.learned_delay import learned_delays
 from langchain_shortapi_flux.pace import pace_of
 from langchain_shortapi_flux.sandbox import Sandbox
@@ -75,3 +76,10 @@ def sandbox() -> Iterator[Sandbox]:
 def flux(sandbox: Sandbox) -> ShortAPIFlux:
     """A Runnable on the sandbox that does not dawdle."""
     return flux_on(sandbox)
+
+
+@pytest.fixture
+def receiver() -> Iterator[CallbackReceiver]:
+    """One that listens on this machine, in a thread."""
+    with CallbackReceiver() as running:
+        yield running

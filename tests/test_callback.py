@@ -48,13 +48,6 @@ def _nothing_left() -> Iterator[None]:
     assert set(threading.enumerate()) <= before
 
 
-@pytest.fixture
-def receiver() -> Iterator[CallbackReceiver]:
-    """A receiver that runs on its own, in a thread."""
-    with CallbackReceiver() as running:
-        yield running
-
-
 def expect(receiver: CallbackReceiver) -> Expected:
     expected = receiver.expect()
     assert expected is not None

@@ -22,19 +22,10 @@ from langchain_shortapi_flux.learned_delay import LearnedDelays
 from langchain_shortapi_flux.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from langchain_shortapi_flux.flow_steps import Answer
 
 NEVER_BY_ITSELF = PollPolicy.fixed(1000.0)
 ORDER = Order(REQUEST, MODEL)
-
-
-@pytest.fixture
-def receiver() -> Iterator[CallbackReceiver]:
-    """One that listens on this machine, in a thread."""
-    with CallbackReceiver() as running:
-        yield running
 
 
 def queries(sandbox: Sandbox) -> int:

@@ -18,6 +18,7 @@ from transcripts import (
     CREATE_REFUSED,
     CREATE_UNCLEAR,
     JOB_ID,
+    NO_SUCH_JOB,
     RUNNING,
     SUCCEEDED,
     UNREACHED,
@@ -46,8 +47,6 @@ from langchain_shortapi_flux.purchase_flow import buy_job_once, buy_job_unnamed
 from langchain_shortapi_flux.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from langchain_shortapi_flux.callback import Expected
     from langchain_shortapi_flux.flow_steps import Answer, JobFlow
     from langchain_shortapi_flux.http_acts import HttpReply
@@ -55,7 +54,6 @@ if TYPE_CHECKING:
 ORDER = Order(REQUEST, MODEL)
 KEY = "https://api.shortapi.ai order 66"
 OTHER_ID = "b" * 24
-NO_SUCH_JOB = said({"code": 1, "info": "no such job"})
 LOST = Fault("create", "drop_after")
 CALLED = {"id": JOB_ID, "status": 2}
 NAMING = CREATE_UNCLEAR["200 cut off after the id"]
@@ -136,6 +134,12 @@ class Stage:
             job: FluxJob = end.value
             return job
 
+    def go_on(self, flow: JobFlow, *answers: Answer | None, seconds: float = 0.0) -> None:
+        """Send these; so much time passes after each."""
+        for answer in answers:
+            flow.send(answer)
+            self.clock.pass_by(seconds)
+
     @property
     def sent(self) -> list[str]:
         """What was asked, in order: "create", or the id of the job that was queried."""
@@ -183,16 +187,8 @@ def test_a_call_that_came_before_the_answer_was_lost_counts() -> None:
     flow = stage.flow()
     stage.hang(flow, CALLED)
     with pytest.raises(StopIteration):
-        _go_on(flow, BROKE_OFF, SUCCEEDED, None, SUCCEEDED)
+        stage.go_on(flow, BROKE_OFF, SUCCEEDED, None, SUCCEEDED)
     assert stage.waited == 0.0
-
-
-def _go_on(
-    flow: JobFlow, *answers: Answer | None, clock: Clock | None = None, seconds: float = 0.0
-) -> None:
-    for answer in answers:
-        flow.send(answer)
-        (clock or Clock()).pass_by(seconds)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +255,7 @@ def test_all_that_was_named_before_the_answer_was_lost_is_asked_for() -> None:
     flow = stage.flow()
     stage.hang(flow, CALLED, {"id": OTHER_ID})
     with pytest.raises(StopIteration) as ended:
-        _go_on(flow, BROKE_OFF, NO_SUCH_JOB, SUCCEEDED, None, SUCCEEDED)
+        stage.go_on(flow, BROKE_OFF, NO_SUCH_JOB, SUCCEEDED, None, SUCCEEDED)
     assert ended.value.value.job_id == JOB_ID
 
 
@@ -352,7 +348,7 @@ def test_of_several_the_error_names_the_one_that_is_not_ruled_out(answer: HttpRe
     stage.steps.append(flow.send(BROKE_OFF))
     stage.steps.append(flow.send(answer))
     with pytest.raises(CreateOutcomeUnknown) as caught:
-        _go_on(flow, *[page(503), None] * 50, clock=stage.clock, seconds=9.0)
+        stage.go_on(flow, *[page(503), None] * 50, seconds=9.0)
     assert caught.value.job_id == JOB_ID
     assert OTHER_ID not in str(caught.value)
 
@@ -624,11 +620,10 @@ def test_the_key_of_a_job_that_was_named_too_late_finds_it_the_next_time() -> No
 def test_a_call_is_not_waited_for_beyond_the_lease() -> None:
     """From then on others may take the claim for dead, and replace it."""
     stage = Stage()
-    purchase = Purchase(KEY, "d", "h", 20.0, "raise", "raise", stage.clock, "a fox")
+    purchase = replace(stage.purchase(), lease=20.0)
+    flow = buy_job_once(ORDER, purchase, here(stage.clock, expected=stage.expected))
     with pytest.raises(CreateOutcomeUnknown):
-        stage.play(
-            buy_job_once(ORDER, purchase, here(stage.clock, expected=stage.expected)), BROKE_OFF
-        )
+        stage.play(flow, BROKE_OFF)
     assert stage.waited <= 18.0
 
 
@@ -672,13 +667,6 @@ def test_the_budget_learns_that_the_job_is_there() -> None:
 
 
 # --- over real HTTP -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def receiver() -> Iterator[CallbackReceiver]:
-    """One that listens on this machine, in a thread."""
-    with CallbackReceiver() as running:
-        yield running
 
 
 @pytest.mark.parametrize("request_key", [None, "order 66"])

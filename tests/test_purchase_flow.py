@@ -17,6 +17,7 @@ from transcripts import (
     CREATED,
     ENDINGS,
     JOB_ID,
+    NO_SUCH_JOB,
     RUNNING,
     SUCCEEDED,
     TOO_MANY,
@@ -67,7 +68,6 @@ LEASE = 90.0
 REFUNDED, CHARGED = ENDINGS["failed and refunded"], ENDINGS["failed and charged"]
 NAMING = ("refused and yet an id", "500 and yet an id", "200 cut off after the id")
 """The unclear answers that name a job."""
-NO_SUCH_JOB = said({"code": 1, "info": "no such job"})
 INLINE = said(record(status=2, result={"images": ["data:image/png;base64,iVBORw0KGgo="]}))
 
 

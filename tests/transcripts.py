@@ -181,6 +181,8 @@ CREATE_REFUSED: Mapping[str, Answers] = MappingProxyType(
 )
 """The service, or a gate before it, refuses create for good."""
 
+NO_SUCH_JOB = said({"code": 1, "info": "no such job"})
+
 CREATE_REDIRECTED: Mapping[str, Answers] = MappingProxyType(
     {
         "307": (raw(b"", 307, Location="https://elsewhere.example/api/v1/job/create"),),
